@@ -1,0 +1,82 @@
+"""The loss that every room shares: cross-entropy of any model's logits.
+
+Legend: B batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IGNORE = -100  # a target that carries no loss, torch's own default
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a model returned: a tensor, `.logits`, or the first of a tuple."""
+    if isinstance(output, Tensor):
+        return output
+    logits = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"model output {type(output).__name__} holds no logits; pass a loss of your own"
+        )
+    return logits
+
+
+def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean cross-entropy in nats per target token.
+
+    Also fits classification: logits [B, V] with targets [B].
+
+    Args:
+        model: maps inputs to logits [..., V].
+        batch: inputs, and targets that are already shifted; targets of -100 carry no loss.
+    """
+    inputs, targets = batch
+    logits_BTV = logits_of(model(inputs))
+    return F.cross_entropy(
+        logits_BTV.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE
+    )
+
+
+@torch.no_grad()
+def evaluate_loss(model: nn.Module, batches, loss=next_token_loss) -> float:
+    """Mean loss over batches in evaluation mode, nats per token; the mode is restored after.
+
+    Args:
+        batches: a sequence of batches, each weighted by the number of targets that carry loss.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        total, count = 0.0, 0
+        for batch in batches:
+            batch = to_device(batch, model)
+            weight = int((batch[1] != IGNORE).sum()) if isinstance(batch, tuple) else 1
+            total += float(loss(model, batch)) * weight
+            count += weight
+    finally:
+        model.train(was_training)
+    if count == 0:
+        raise ValueError("batches holds no target to evaluate on")
+    return total / count
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter lives."""
+    return next(model.parameters()).device
+
+
+def to_device(batch: Any, model: nn.Module) -> Any:
+    """The batch with its tensors moved to the model's device."""
+    device = device_of(model)
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {name: to_device(item, model) for name, item in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(to_device(item, model) for item in batch)
+    return batch
