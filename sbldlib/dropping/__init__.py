@@ -1,0 +1,1 @@
+"""Which layers run: find blocks, skip them, draw a plan, allocate, schedule."""
