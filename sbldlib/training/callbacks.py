@@ -1,0 +1,45 @@
+"""What takes part in a step: two events, before it and after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..records import StepRecord
+
+
+@dataclass
+class StepContext:
+    """What is known before a step runs; a callback may set `keep_probability`.
+
+    Attributes:
+        step: iteration t, from 0.
+        num_steps: steps of the whole run, where the budget says so; else None.
+        progress: t / (T - 1), or the share of the budget spent; in [0, 1].
+        model: the model in training.
+        controls: live values in force.
+        keep_probability: what the dropping method applies in this step; empty without one.
+    """
+
+    step: int
+    num_steps: int | None
+    progress: float
+    model: nn.Module
+    controls: dict[str, Any] = field(default_factory=dict)
+    keep_probability: tuple[float, ...] = ()
+
+
+class Callback:
+    """Takes part in training. Dropping methods are callbacks; so is anything that watches."""
+
+    def before_step(self, context: StepContext) -> None:
+        """Called before the first forward of a step."""
+
+    def after_step(self, record: StepRecord) -> None:
+        """Called with what the step applied, before its evaluations."""
+
+    def describe(self) -> dict[str, Any]:
+        """What this is and with which settings, as plain values for the run's record."""
+        return {"callback": type(self).__name__}

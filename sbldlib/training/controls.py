@@ -1,0 +1,83 @@
+"""Values that may change while a run trains, read once at the start of each step.
+
+Any thread may ask for a change; it is in force from the next step on, and logged there. The log
+replays the run: same seed, same log, same losses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+STOP = "stop"
+LogEntry = tuple[int, str, Any, Any]
+
+
+class Controls:
+    """Named plain values, changed from outside and applied at step boundaries.
+
+    Attributes:
+        log: (step, name, old, new) of every change that came into force.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, replay: Iterable[LogEntry] = ()):
+        """
+        Args:
+            values: the names and their first values; `stop` is added.
+            replay: a log to apply again, at its steps.
+        """
+        self._in_force: dict[str, Any] = {**values, STOP: False}
+        self._wanted = dict(self._in_force)
+        self._lock, self._running = threading.Lock(), threading.Event()
+        self._running.set()
+        self._script: dict[int, list[tuple[str, Any]]] = {}
+        for step, name, _, new in replay:
+            self._script.setdefault(step, []).append((self._known(name), new))
+        self.log: list[LogEntry] = []
+
+    def __getitem__(self, name: str) -> Any:
+        return self._in_force[self._known(name)]
+
+    def set(self, name: str, value: Any) -> None:
+        """Ask for a value; it holds from the start of the next step on."""
+        with self._lock:
+            self._wanted[self._known(name)] = value
+
+    def pause(self) -> None:
+        """Hold the run at its next step boundary."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._running.set()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run is held at a step boundary."""
+        return not self._running.is_set()
+
+    def stop(self) -> None:
+        """End the run at its next step boundary, paused or not."""
+        self.set(STOP, True)
+        self.resume()
+
+    def begin_step(self, step: int) -> bool:
+        """Put the asked values in force, waiting while paused; False where the run is to stop."""
+        self._running.wait()
+        with self._lock:
+            self._wanted.update(self._script.get(step, ()))
+            for name, new in self._wanted.items():
+                if (old := self._in_force[name]) != new:
+                    self.log.append((step, name, old, new))
+                    self._in_force[name] = new
+        return not self._in_force[STOP]
+
+    def values(self) -> dict[str, Any]:
+        """The values in force, without `stop`."""
+        return {name: value for name, value in self._in_force.items() if name != STOP}
+
+    def _known(self, name: str) -> str:
+        if name not in self._in_force:
+            raise ValueError(f"control={name!r} is not one of {sorted(self._in_force)}")
+        return name

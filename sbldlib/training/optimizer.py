@@ -1,0 +1,40 @@
+"""AdamW as for GPT-2: weight decay on matrices alone, the fused kernel where it exists."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ..errors import check_range
+from ..losses import device_of
+
+FUSED_DEVICES = ("cpu", "cuda")
+
+
+def make_optimizer(
+    model: nn.Module,
+    *,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> torch.optim.AdamW:
+    """AdamW in two groups: matrices and embeddings decay, biases and norms do not.
+
+    Args:
+        learning_rate: the base rate, reached at the end of the warm-up, > 0.
+        weight_decay: of weights with two or more dimensions, >= 0.
+        betas: decay of the two moments.
+
+    Source: Radford et al. 2019 (GPT-2), Brown et al. 2020 (GPT-3), appendix B.
+    """
+    check_range("learning_rate", learning_rate, 0, math.inf, low_open=True, high_open=True)
+    check_range("weight_decay", weight_decay, 0, math.inf, high_open=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = device_of(model).type in FUSED_DEVICES
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
