@@ -1,0 +1,70 @@
+"""SBLD: the sensitive layers are spared, and a schedule says how much to drop when."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from torch import nn
+
+from ..dropping.allocation import DROP_MAX, update_keep_probability
+from ..dropping.lists import create_block_allow_lists
+from ..dropping.schedules import Schedule, constant
+from ..dropping.skipping import attach
+from ..records import LayerLists, SensitivityData, check_num_layers
+from .base import LayerDropping, check_saving
+
+
+def sbld(
+    model: nn.Module,
+    sensitivity_data: SensitivityData,
+    *,
+    scheduler: Schedule | None = None,
+    saving: float = 0.2,
+    lists: LayerLists | None = None,
+    weight: str = "rank",
+    drop_max: float = DROP_MAX,
+    seed: int = 0,
+    mode: str = "bernoulli",
+) -> LayerDropping:
+    """Sensitivity-based layer dropping on a model, as a callback for `train`.
+
+    Block list, allow list and a keep-probability list renewed at every iteration are the paper's
+    [P]; the formulas are `update_keep_probability`'s and the scheduler's [O].
+
+    Args:
+        model: any model whose residual blocks are found.
+        sensitivity_data: measured on this model, one value a layer.
+        scheduler: progress to mean keep probability, such as `create_variance_based_scheduler`'s;
+            the default is constant at 1 - saving.
+        saving: mean drop over the run, in [0, 1); used where no scheduler is given.
+        lists: block and allow lists; the default blocks the most sensitive quarter.
+        weight, drop_max: as in `update_keep_probability`.
+        seed: of the draws.
+        mode: "bernoulli" or "fixed_count".
+
+    Raises:
+        ValueError: sensitivities of another depth, or a saving that the allow list cannot hold.
+
+    Source: Zeng et al. 2023, doi 10.1609/aaai.v37i9.26321 [P], with METHOD section 4 [O].
+    """
+    check_num_layers("sensitivity_data", sensitivity_data.num_layers, attach(model).num_layers)
+    lists = lists or create_block_allow_lists(sensitivity_data)
+    check_num_layers("lists", lists.num_layers, sensitivity_data.num_layers)
+    allocation = partial(
+        update_keep_probability, sensitivity_data, lists=lists, weight=weight, drop_max=drop_max
+    )
+    schedule = scheduler or constant(1 - check_saving(saving))
+    return LayerDropping(
+        "sbld",
+        model,
+        schedule=schedule,
+        allocation=allocation,
+        seed=seed,
+        mode=mode,
+        settings={
+            "block": list(lists.block),
+            "weight": weight,
+            "saving": getattr(schedule, "saving", saving if scheduler is None else math.nan),
+        },
+    )
