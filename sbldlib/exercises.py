@@ -1,0 +1,98 @@
+"""The checks of the lessons' exercises: each says in a sentence what is wrong with an answer.
+
+A check takes what the reader wrote and raises AssertionError where it is not right.
+`lessons.attempt` runs it in a notebook; the worked solutions in notebooks/solutions call it directly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+def check_saving_ceiling(answer: Callable[[float, float], float]) -> None:
+    """00, exercise 1: ceiling(outside_share, drop) = (1 - q) * d."""
+    for outside, drop in ((0.1, 0.25), (0.0, 0.4), (1.0, 0.4), (0.3, 0.0)):
+        expected, found = (1 - outside) * drop, answer(outside, drop)
+        assert found is not ..., "the function still returns ..."
+        assert math.isclose(found, expected, abs_tol=1e-9), (
+            f"with a share {outside} outside the blocks and a mean drop of {drop} you give "
+            f"{found}; only the blocks' part of a step can be saved, {1 - outside:.1f} of it"
+        )
+
+
+def check_allow_keep(answer: Callable[[float, int, int], float]) -> None:
+    """00, exercise 2: keep probability on the allow list when the block list always runs."""
+    for mean_keep, num_layers, num_blocked in (
+        (0.75, 8, 2),
+        (1.0, 8, 2),
+        (0.8, 12, 3),
+        (0.9, 4, 0),
+    ):
+        expected = 1 - (1 - mean_keep) * num_layers / (num_layers - num_blocked)
+        found = answer(mean_keep, num_layers, num_blocked)
+        assert found is not ..., "the function still returns ..."
+        assert math.isclose(found, expected, abs_tol=1e-9), (
+            f"{num_layers} layers, {num_blocked} blocked, mean keep {mean_keep}: you give {found}, "
+            f"and then the mean over all layers is "
+            f"{(num_blocked + found * (num_layers - num_blocked)) / num_layers:.4f}"
+        )
+
+
+def check_realised_drop(answer: Callable[[list[tuple[int, ...]], int], float]) -> None:
+    """08, exercise 1: realised_drop(layers_run, num_layers), the share of layer runs skipped."""
+    runs = (
+        ([(0, 1, 2, 3)] * 4, 4),
+        ([(0, 1), (0, 1, 2, 3)], 4),
+        ([(0,), (0, 2), (0, 1, 2)], 3),
+        ([()] * 2, 5),
+    )
+    for layers_run, num_layers in runs:
+        expected = 1 - sum(map(len, layers_run)) / (num_layers * len(layers_run))
+        found = answer(layers_run, num_layers)
+        assert found is not ..., "the function still returns ..."
+        assert math.isclose(found, expected, abs_tol=1e-9), (
+            f"of {num_layers} layers these ran: {layers_run}. You give {found}, but "
+            f"{sum(map(len, layers_run))} of {num_layers * len(layers_run)} layer runs took place"
+        )
+
+
+def check_steps_dropping(answer: Callable[[list[tuple], int], int]) -> None:
+    """08, exercise 2: steps_dropping(log, num_steps), where dropping is on at step 0."""
+    off, on = ("dropping", True, False), ("dropping", False, True)
+    cases = (
+        ([], 50, 50, "nothing was changed, so dropping was on all the way"),
+        ([(20, *off)], 50, 20, "off from step 20 on leaves the steps 0 to 19"),
+        ([(0, *off)], 50, 0, "a change at step 0 is in force at step 0"),
+        ([(10, *off), (30, *on)], 50, 30, "on, then off for the steps 10 to 29, then on"),
+        (
+            [(5, "saving", 0.2, 0.4), (8, "method", "sbld", "pld")],
+            9,
+            9,
+            "other controls also change",
+        ),
+        ([(10, *off), (30, *on), (40, "stop", False, True)], 40, 20, "the run ends at its stop"),
+    )
+    for log, num_steps, expected, reason in cases:
+        found = answer(log, num_steps)
+        assert found is not ..., "the function still returns ..."
+        assert found == expected, (
+            f"log {log} over {num_steps} steps: you give {found}, it is {expected}: {reason}"
+        )
+
+
+def check_share_with_dropping(answer: Callable[[float, float, float], float]) -> None:
+    """08, exercise 3: share_with_dropping(wanted, asked, outside_share)."""
+    for wanted, asked, outside in (
+        (0.2, 0.4, 0.0),
+        (0.18, 0.4, 0.1),
+        (0.0, 0.3, 0.2),
+        (0.1, 0.25, 0.2),
+    ):
+        expected, found = wanted / (1 - outside) / asked, answer(wanted, asked, outside)
+        assert found is not ..., "the function still returns ..."
+        assert math.isclose(found, expected, abs_tol=1e-9), (
+            f"with a share {outside} outside the layers, a step at saving {asked} saves "
+            f"{(1 - outside) * asked:.3f} of its FLOPs; you drop in a share {found} of the steps, "
+            f"which saves {found * (1 - outside) * asked:.3f} over the run, and {wanted} was wanted"
+        )

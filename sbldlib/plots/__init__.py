@@ -1,0 +1,1 @@
+"""Records in, Axes out: nothing here shows or saves a figure."""
