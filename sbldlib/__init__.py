@@ -36,7 +36,31 @@ _HOMES = {
     "GPTConfig": "models.gpt",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "GPT",
+    "Budget",
+    "Controls",
+    "GPTConfig",
+    "LayerLists",
+    "PilotData",
+    "RunRecord",
+    "SensitivityData",
+    "StepRecord",
+    "TrainConfig",
+    "__version__",
+    "adjust_probability",
+    "calculate_sensitivities",
+    "calculate_sensitivity",
+    "create_block_allow_lists",
+    "create_variance_based_scheduler",
+    "make_method",
+    "make_optimizer",
+    "run_pilot",
+    "sbld",
+    "skip_layers",
+    "train",
+    "update_keep_probability",
+]
 
 if TYPE_CHECKING:
     from .dropping.allocation import update_keep_probability

@@ -13,8 +13,8 @@ def unknown_name(field: str, value: object, known: Iterable[str]) -> ValueError:
     """A ValueError for a name that is not one of `known`, with the nearest one suggested."""
     names = sorted(known)
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{field}={value!r} is not known{hint} Known: {', '.join(names)}")
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ValueError(f"{field}={value!r} is not known{hint}; known: {', '.join(names)}")
 
 
 def check_range(

@@ -298,6 +298,9 @@ def check_num_layers(field: str, found: int, expected: int) -> None:
 
 
 def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, so that a record read back equals the one written."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 

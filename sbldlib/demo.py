@@ -1,0 +1,337 @@
+"""The whole method once through, on a small GPT: what `sbld demo` and the first notebook show.
+
+Warm-up, sensitivities, lists, pilot variance, PWEGD fit; then full depth, PLD and SBLD from one
+seed at equal steps, each with its learning rate decayed to its own end. One seed shows how the
+parts work together; it is no evidence that one method is better (METHOD section 7).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .data.arithmetic import chance_level, exact_match
+from .data.lesson import LessonData, prepare_lesson_data
+from .dropping.allocation import lowest_mean_keep
+from .dropping.lists import create_block_allow_lists
+from .dropping.variance import VarianceScheduler, create_variance_based_scheduler
+from .environment import environment
+from .errors import check_positive_int, check_range, unknown_name
+from .losses import evaluate_loss
+from .measure import count_flops
+from .methods import LayerDropping, make_method, sbld
+from .methods.pilot import run_pilot
+from .models.gpt import GPT, PRESETS
+from .records import LayerLists, PilotData, Record, RunRecord, SensitivityData, StepRecord
+from .sensitivity import calculate_sensitivities
+from .training.config import Budget, TrainConfig
+from .training.loop import make_run_record, train, train_steps
+from .training.optimizer import make_optimizer
+from .training.race import race
+
+UNREACHED = 1_000_000  # a step beyond every run
+SENSITIVITY_BATCHES = 32
+ARMS = ("full depth", "pld", "sbld")
+OnStage = Callable[[str, int], None]  # what begins, and how many steps it takes
+OnStep = Callable[[StepRecord], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Sizes of the demonstration; the defaults take minutes on two cores.
+
+    Attributes:
+        preset: of the model, see `sbldlib.models.gpt.PRESETS`.
+        saving: mean drop probability asked of PLD and SBLD, in (0, 0.4].
+        warmup_steps: training before the sensitivities are measured.
+        pilot_steps, num_pilot_pairs: length and number of the paired pilot runs.
+        steps: of each arm.
+        batch_size: rows a step; `arithmetic_rows` of them hold arithmetic problems.
+        num_validation_batches: for the validation loss, at most what the lesson data holds.
+        num_problems: unseen arithmetic problems for the accuracy.
+        learning_rate: the base rate of every run.
+        seed: of weights, data order and draws.
+    """
+
+    preset: str = "tiny"
+    saving: float = 0.25
+    warmup_steps: int = 200
+    pilot_steps: int = 200
+    num_pilot_pairs: int = 2
+    steps: int = 600
+    batch_size: int = 16
+    arithmetic_rows: int = 6
+    num_validation_batches: int = 64
+    num_problems: int = 500
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+        check_range("saving", self.saving, 0, 0.4, low_open=True)
+        for name in ("warmup_steps", "steps", "num_pilot_pairs", "num_problems", "batch_size"):
+            check_positive_int(name, getattr(self, name))
+        check_positive_int("pilot_steps", self.pilot_steps, minimum=20)
+        check_positive_int("num_validation_batches", self.num_validation_batches, minimum=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRecord(Record):
+    """What one demonstration measured.
+
+    Attributes:
+        settings, environment, date: what ran, on what, when.
+        data: the description of the text and problems.
+        sensitivity, lists, pilot, fit: the pre-analysis, as plain values.
+        preanalysis_seconds: what each part of it cost.
+        table: one row an arm.
+        losses: arm -> training loss of every step, nats per token.
+        keep_probability: of SBLD, [step][layer].
+        layers_run: of SBLD, [step] -> layers.
+    """
+
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    sensitivity: dict[str, Any]
+    lists: dict[str, Any]
+    pilot: dict[str, Any]
+    fit: dict[str, Any]
+    preanalysis_seconds: dict[str, float]
+    table: tuple[dict[str, Any], ...]
+    losses: dict[str, tuple[float, ...]]
+    keep_probability: tuple[tuple[float, ...], ...]
+    layers_run: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreAnalysis:
+    """What SBLD knows before it trains: sensitivities, lists, and the variance scheduler."""
+
+    sensitivity: SensitivityData
+    lists: LayerLists
+    pilot: PilotData
+    scheduler: VarianceScheduler
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Demo:
+    """The demonstration, part by part; `run_demo` goes through all of them.
+
+    Attributes:
+        config: its sizes.
+        data: text and problems, one for all runs.
+    """
+
+    def __init__(
+        self, config: DemoConfig, *, on_stage: OnStage | None = None, on_step: OnStep | None = None
+    ):
+        self.config = config
+        self._on_stage, self._on_step = on_stage or (lambda *_: None), on_step or (lambda _: None)
+        self.data = self._prepare(config.seed)
+        self.validation = self.data.validation[: config.num_validation_batches]
+        self.problems = self.data.problems[: config.num_problems]
+
+    def model(self, seed: int | None = None) -> GPT:
+        """A fresh model; equal seeds give equal weights."""
+        return GPT.from_preset(self.config.preset, seed=self.config.seed if seed is None else seed)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
+        """AdamW at the demonstration's base rate."""
+        return make_optimizer(model, learning_rate=self.config.learning_rate)
+
+    def analyse(self) -> PreAnalysis:
+        """Warm-up, sensitivities, lists, pilot runs and the fit, each with its seconds."""
+        clock = _Clock()
+        sensitivity = self._sensitivity(clock)
+        lists = create_block_allow_lists(sensitivity)
+        pilot = self._pilot(sensitivity, lists)
+        clock.lap("pilot")
+        self._on_stage("PWEGD fit", 0)
+        scheduler = scheduler_from(pilot, lists, saving=self.config.saving)
+        clock.lap("fit")
+        return PreAnalysis(
+            sensitivity=sensitivity,
+            lists=lists,
+            pilot=pilot,
+            scheduler=scheduler,
+            seconds=clock.laps,
+        )
+
+    def arms(self, known: PreAnalysis) -> dict[str, RunRecord]:
+        """Full depth, PLD and SBLD from one seed, a step each in turn, at equal steps."""
+        self._on_stage(f"{', '.join(ARMS)} in turn", self.config.steps * len(ARMS))
+        models = {arm: self.model() for arm in ARMS}
+        methods = {arm: self._method(arm, models[arm], known) for arm in ARMS}
+        config = {arm: self._config(self.config.steps, arm) for arm in ARMS}
+        evaluations = {"validation_loss": self.validation_loss, "accuracy": self.accuracy}
+        running = {
+            arm: train_steps(
+                model,
+                self.data.train,
+                self.optimizer(model),
+                config=config[arm],
+                callbacks=[methods[arm]],
+                evaluations=evaluations,
+            )
+            for arm, model in models.items()
+        }
+        steps: dict[str, list[StepRecord]] = {arm: [] for arm in ARMS}
+        for arm, record in race(running):
+            steps[arm].append(record)
+            self._on_step(record)
+        return {
+            arm: make_run_record(
+                models[arm], steps[arm], config=config[arm], callbacks=[methods[arm]]
+            )
+            for arm in ARMS
+        }
+
+    def validation_loss(self, model: nn.Module) -> float:
+        """Loss on text that no run has seen, nats per token."""
+        return evaluate_loss(model, self.validation)
+
+    def accuracy(self, model: nn.Module) -> float:
+        """Share of unseen arithmetic problems answered exactly, in [0, 1]."""
+        return exact_match(model, self.problems, self.data.tokenizer)
+
+    def _sensitivity(self, clock: _Clock) -> SensitivityData:
+        self._on_stage("warm-up", self.config.warmup_steps)
+        model = self.model()
+        train(
+            model,
+            self.data.train,
+            self.optimizer(model),
+            config=self._config(self.config.warmup_steps, "warm-up"),
+            on_step=self._on_step,
+        )
+        clock.lap("warm-up")
+        self._on_stage("sensitivities", 0)
+        # Training text that no step of any run here will reach.
+        batches = [self.data.train.batch(UNREACHED + i) for i in range(SENSITIVITY_BATCHES)]
+        measured = calculate_sensitivities(
+            model, batches=batches, iteration=self.config.warmup_steps
+        )
+        clock.lap("sensitivities")
+        return measured
+
+    def _pilot(self, sensitivity: SensitivityData, lists: LayerLists) -> PilotData:
+        config = self._config(self.config.pilot_steps, "pilot")
+        # Seeds of their own: the arms are compared on a seed that the pre-analysis has not seen.
+        seeds = [self.config.seed + 1 + pair for pair in range(self.config.num_pilot_pairs)]
+        return run_pilot(
+            self.model,
+            lambda seed: self._prepare(seed).train,
+            self.optimizer,
+            lambda model, seed: sbld(
+                model, sensitivity, lists=lists, saving=self.config.saving, seed=seed
+            ),
+            seeds=seeds,
+            config=config,
+            on_run=lambda name: self._on_stage(name, self.config.pilot_steps),
+            on_step=self._on_step,
+        )
+
+    def _prepare(self, seed: int) -> LessonData:
+        shape = PRESETS[self.config.preset]
+        return prepare_lesson_data(
+            vocabulary_size=shape.vocabulary_size,
+            context_length=shape.context_length,
+            batch_size=self.config.batch_size,
+            arithmetic_rows=self.config.arithmetic_rows,
+            seed=seed,
+        )
+
+    def _method(self, arm: str, model: GPT, known: PreAnalysis) -> LayerDropping:
+        seed = self.config.seed
+        if arm == "full depth":
+            return make_method("none", model, seed=seed)
+        if arm == "pld":
+            return make_method("pld", model, saving=self.config.saving, seed=seed)
+        return sbld(
+            model, known.sensitivity, scheduler=known.scheduler, lists=known.lists, seed=seed
+        )
+
+    def _config(self, steps: int, name: str) -> TrainConfig:
+        return TrainConfig(budget=Budget(steps=steps), name=name)
+
+
+def run_demo(
+    config: DemoConfig | None = None,
+    *,
+    on_stage: OnStage | None = None,
+    on_step: OnStep | None = None,
+) -> DemoRecord:
+    """Go through the whole method once and return what was measured.
+
+    Args:
+        config: sizes; the defaults take minutes on two cores.
+        on_stage: told the name and number of steps of each part as it begins.
+        on_step: told every training step.
+    """
+    config = config or DemoConfig()
+    demo = Demo(config, on_stage=on_stage, on_step=on_step)
+    known = demo.analyse()
+    runs = demo.arms(known)
+    sbld_run = runs["sbld"]
+    return DemoRecord(
+        settings=dataclasses.asdict(config),
+        environment=environment(),
+        data={"description": demo.data.description, "chance_level": chance_level(demo.problems)},
+        sensitivity=known.sensitivity.to_dict(),
+        lists=known.lists.to_dict(),
+        pilot=known.pilot.to_dict(),
+        fit={"reason": known.scheduler.reason, **known.scheduler.fit.to_dict()},
+        preanalysis_seconds=known.seconds,
+        table=tuple(table_rows(runs, outside_share=_outside_share(demo))),
+        losses={arm: run.losses for arm, run in runs.items()},
+        keep_probability=tuple(step.keep_probability for step in sbld_run),
+        layers_run=tuple(step.layers_run for step in sbld_run),
+    )
+
+
+def scheduler_from(pilot: PilotData, lists: LayerLists, *, saving: float) -> VarianceScheduler:
+    """The variance-based scheduler of a pilot, never below what the lists can hold."""
+    return create_variance_based_scheduler(
+        pilot, saving=saving, mean_keep_min=lowest_mean_keep(lists)
+    )
+
+
+def table_rows(runs: dict[str, RunRecord], *, outside_share: float) -> list[dict[str, Any]]:
+    """One row an arm, against the first: what was realised, saved, and could be saved at most."""
+    baseline = next(iter(runs.values()))
+    return [
+        {
+            "arm": arm,
+            **run.final,
+            "seconds": run.seconds,
+            "realised_drop": run.realised_drop,
+            "flops_saved": run.flops_saved,
+            "time_saved": 1 - run.seconds / baseline.seconds,
+            "ceiling": (1 - outside_share) * run.realised_drop,
+        }
+        for arm, run in runs.items()
+    ]
+
+
+def _outside_share(demo: Demo) -> float:
+    return count_flops(demo.model(), demo.data.train.batch(0)).outside_share
+
+
+class _Clock:
+    """Seconds of each part of a job."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._began = now - self._began, now
