@@ -1,7 +1,7 @@
 """The checks of the lessons' exercises: each says in a sentence what is wrong with an answer.
 
 A check takes what the reader wrote and raises AssertionError where it is not right.
-`lessons.attempt` runs it in a notebook; the worked solutions in notebooks/solutions call it directly.
+`lessons.attempt` runs it in a notebook; the worked solutions call it directly.
 """
 
 from __future__ import annotations

@@ -34,10 +34,9 @@ def small_demo(monkeypatch):
 
 def test_demo_writes_its_record_and_figures(small_demo, tmp_path):
     out, figures = tmp_path / "out", tmp_path / "figures"
-    result = runner.invoke(
-        cli.app,
-        ["demo", "--steps", "3", "--seed", "5", "--saving", "0.2", "--out", str(out), "--figures", str(figures)],
-    )  # fmt: skip
+    arguments = ["--steps", "3", "--seed", "5", "--saving", "0.2"]
+    folders = ["--out", str(out), "--figures", str(figures)]
+    result = runner.invoke(cli.app, ["demo", *arguments, *folders])
     assert result.exit_code == 0, result.output
     assert small_demo["config"].steps == 3 and small_demo["config"].seed == 5
     record = DemoRecord.load(out / "demo.json")

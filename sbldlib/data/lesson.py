@@ -24,7 +24,7 @@ from .tokens import TokenFile, cached_tokenizer, prepare_tokens
 LESSON_KINDS = ("copy", "compare", "max")  # learnt by 8 layers of width 64 in some 400 steps
 LESSON_DEPTH = 1
 PROBLEMS_A_KIND = 64
-VALIDATION_BATCHES = 16
+VALIDATION_BATCHES = 64
 
 
 @dataclass(frozen=True, kw_only=True)

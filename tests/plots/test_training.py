@@ -61,7 +61,7 @@ def test_runs_against_each_axis(ax, against, last, label):
 
 
 def test_unknown_axis_is_named(ax):
-    with pytest.raises(ValueError, match="against='second'.*seconds"):
+    with pytest.raises(ValueError, match=r"against='second'.*seconds"):
         plot_runs(ax, {"sbld": run()}, against="second")
 
 
