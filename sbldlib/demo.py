@@ -170,13 +170,14 @@ class Demo:
         self._on_stage(f"{', '.join(ARMS)} in turn", self.config.steps * len(ARMS))
         models = {arm: self.model() for arm in ARMS}
         methods = {arm: self._method(arm, models[arm], known) for arm in ARMS}
+        optimizers = {arm: self.optimizer(model) for arm, model in models.items()}
         config = {arm: self._config(self.config.steps, arm) for arm in ARMS}
         evaluations = {"validation_loss": self.validation_loss, "accuracy": self.accuracy}
         running = {
             arm: train_steps(
                 model,
                 self.data.train,
-                self.optimizer(model),
+                optimizers[arm],
                 config=config[arm],
                 callbacks=[methods[arm]],
                 evaluations=evaluations,
@@ -189,7 +190,11 @@ class Demo:
             self._on_step(record)
         return {
             arm: make_run_record(
-                models[arm], steps[arm], config=config[arm], callbacks=[methods[arm]]
+                models[arm],
+                steps[arm],
+                config=config[arm],
+                callbacks=[methods[arm]],
+                optimizer=optimizers[arm],
             )
             for arm in ARMS
         }

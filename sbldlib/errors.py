@@ -77,5 +77,5 @@ def check_finite(field: str, values: Iterable[float]) -> tuple[float, ...]:
 def _number(field: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{field}={value!r} must be a number") from None

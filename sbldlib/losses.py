@@ -5,6 +5,8 @@ Legend: B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,20 +51,28 @@ def evaluate_loss(model: nn.Module, batches, loss=next_token_loss) -> float:
     Args:
         batches: a sequence of batches, each weighted by the number of targets that carry loss.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        total, count = 0.0, 0
+    total, count = 0.0, 0
+    with evaluation_mode(model):
         for batch in batches:
             batch = to_device(batch, model)
             weight = int((batch[1] != IGNORE).sum()) if isinstance(batch, tuple) else 1
             total += float(loss(model, batch)) * weight
             count += weight
-    finally:
-        model.train(was_training)
     if count == 0:
         raise ValueError("batches holds no target to evaluate on")
     return total / count
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within this `with`; each module then has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,8 +38,8 @@ class FlopCount(Record):
 
     @property
     def outside_share(self) -> float:
-        """Share q of a full step that no layer dropping can save."""
-        return self.outside / self.full
+        """Share q of a full step that no layer dropping can save; 1 where nothing is counted."""
+        return self.outside / self.full if self.full else 1.0
 
     def of(self, layers_run: Iterable[int]) -> float:
         """Operations of a step in which these layers ran."""
@@ -52,26 +53,26 @@ class FlopCount(Record):
 def count_flops(model: nn.Module, batch: Any, *, loss=next_token_loss) -> FlopCount:
     """Count one training step's operations at full depth, on the batch's first row, times its rows.
 
-    Matrix products are counted, attention's at its full T x T size; LSTM kernels count as 0, as
-    torch's counter has it. Gradients are cleared; random state is left as it was.
+    Matrix products are counted, attention's at its full T x T size, and what activation
+    recomputation runs again; LSTM kernels count as 0, as torch's counter has it. Gradients are
+    cleared; mode, running statistics and random state are left as they were.
     """
-    row, num_rows = _first_row(to_device(batch, model))
+    num_rows = len(first_tensor(batch))
+    row = to_device(_first_row(batch, num_rows), model)
     try:
         skipping = attach(model)
-        names, depth = [block.name for block in skipping.blocks], skipping.full_depth()
+        blocks, depth = [block.module for block in skipping.blocks], skipping.full_depth()
     except NoBlocksError:
-        names, depth = [], nullcontext()
-    device, counter = device_of(model), FlopCounterMode(display=False)
+        blocks, depth = [], nullcontext()
+    device = device_of(model)
     cuda = [device] if device.type == "cuda" else []
-    # Of the attention kernels, only the plain one is counted on every device.
-    with torch.random.fork_rng(devices=cuda), depth, sdpa_kernel(SDPBackend.MATH):
-        with torch.enable_grad(), counter:
-            loss(model, row).backward()
+    with torch.random.fork_rng(devices=cuda), depth, _training_mode(model), torch.enable_grad():
+        counts, total = _count_by_block(blocks, lambda: loss(model, row).backward())
     model.zero_grad(set_to_none=True)
-    counts, root = counter.get_flop_counts(), type(model).__name__
-    blocks = [float(sum(counts.get(f"{root}.{name}", {}).values())) * num_rows for name in names]
-    total = float(counter.get_total_flops()) * num_rows
-    return FlopCount(blocks=tuple(blocks), outside=total - sum(blocks))
+    return FlopCount(
+        blocks=tuple(float(count * num_rows) for count in counts),
+        outside=float((total - sum(counts)) * num_rows),
+    )
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
@@ -79,11 +80,104 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
-def _first_row(batch: Any) -> tuple[Any, int]:
+def first_tensor(batch: Any) -> Tensor:
+    """The first tensor with rows in a batch: a tensor, or tuples, lists and dicts of them."""
+    tensor = next(_tensors(batch), None)
+    if tensor is None:
+        raise ValueError(f"batch of type {type(batch).__name__} holds no tensor with rows")
+    return tensor
+
+
+class _BlockCounter:
+    """Adds up what runs inside each block: forward, backward, and what is recomputed there.
+
+    A block's backward lies between the gradients of its output and of its input. torch's counter
+    names modules from the one called first, and misses inputs given by keyword.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], total: Callable[[], int]):
+        self.counts = [0] * len(blocks)
+        self._total, self._in_backward = total, set()
+        self._hooks = []
+        for layer, block in enumerate(blocks):
+            begin, end = partial(self._begin, layer), partial(self._end, layer)
+            self._hooks.append(block.register_forward_pre_hook(begin, with_kwargs=True))
+            self._hooks.append(block.register_forward_hook(end))
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for layer in tuple(self._in_backward):  # its input takes no gradient
+            self._end_backward(layer)
+
+    def _begin(self, layer: int, _block: nn.Module, args: tuple, kwargs: dict) -> None:
+        if layer not in self._in_backward:  # else recomputed, and counted with the backward
+            self.counts[layer] -= self._total()
+            _on_gradient((args, kwargs), lambda: self._end_backward(layer))
+
+    def _end(self, layer: int, _block: nn.Module, _args: tuple, output: Any) -> None:
+        if layer not in self._in_backward:
+            self.counts[layer] += self._total()
+            _on_gradient(output, lambda: self._begin_backward(layer))
+
+    def _begin_backward(self, layer: int) -> None:
+        self.counts[layer] -= self._total()
+        self._in_backward.add(layer)
+
+    def _end_backward(self, layer: int) -> None:
+        if layer in self._in_backward:  # else it ended within a nested backward, in recomputation
+            self.counts[layer] += self._total()
+            self._in_backward.discard(layer)
+
+
+def _count_by_block(blocks: Sequence[nn.Module], run: Callable[[], None]) -> tuple[list[int], int]:
+    """Operations of each block, and of all of `run`."""
+    counter = FlopCounterMode(display=False)
+    by_block = _BlockCounter(blocks, counter.get_total_flops)
+    # Of the attention kernels, only the plain one is counted on every device.
+    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+        try:
+            with counter:
+                run()
+        finally:
+            by_block.close()
+    return by_block.counts, counter.get_total_flops()
+
+
+def _on_gradient(tensors: Any, then: Callable[[], None]) -> None:
+    """Call `then` when the gradient of the first of the tensors is known, where it takes one."""
+    tensor = next((t for t in _tensors(tensors) if t.is_floating_point()), None)
+    if tensor is not None and tensor.requires_grad:
+        tensor.register_hook(lambda _gradient: then())
+
+
+@contextmanager
+def _training_mode(model: nn.Module) -> Iterator[None]:
+    """Training mode, but for running statistics: one row must not move them. Restored after."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = not hasattr(module, "running_mean")
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
     if isinstance(batch, Tensor):
-        return batch[:1], batch.shape[0]
+        if batch.ndim:
+            yield batch
+    elif isinstance(batch, (dict, tuple, list)):
+        for item in batch.values() if isinstance(batch, dict) else batch:
+            yield from _tensors(item)
+
+
+def _first_row(batch: Any, num_rows: int) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[:1] if batch.ndim and len(batch) == num_rows else batch
     if isinstance(batch, dict):
-        rows = {name: _first_row(item) for name, item in batch.items()}
-        return {name: row for name, (row, _) in rows.items()}, next(iter(rows.values()))[1]
-    rows = [_first_row(item) for item in batch]
-    return tuple(row for row, _ in rows), rows[0][1]
+        return {name: _first_row(item, num_rows) for name, item in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(_first_row(item, num_rows) for item in batch)
+    return batch

@@ -189,7 +189,7 @@ class StepRecord(Record):
 
     Attributes:
         step: iteration t, from 0.
-        progress: share of the budget spent before the step, in [0, 1].
+        progress: t / (T - 1), or reckoned from the budget where T is not known; in [0, 1].
         loss_nats: training loss, nats per token, at the depth that ran.
         learning_rate: of the first parameter group.
         gradient_norm: before clipping.

@@ -16,7 +16,7 @@ from torch import nn
 
 from .dropping.skipping import Skipping, attach
 from .errors import check_layers, unknown_name
-from .losses import next_token_loss, to_device
+from .losses import evaluation_mode, next_token_loss, to_device
 from .records import SensitivityData
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -133,9 +133,8 @@ def _loss_with(
     finally:
         skipping.replay, skipping.recorded, skipping.skipped = {}, None, frozenset()
     if not math.isfinite(value):
-        raise ValueError(
-            f"loss={value!r} without layers {sorted(without or ())}; it must be finite"
-        )
+        depth = f"without layer {min(without)}" if without else "at full depth"
+        raise ValueError(f"loss={value!r} {depth}; it must be finite")
     return value
 
 
@@ -147,15 +146,11 @@ def _measure(
         raise unknown_name("method", method, ESTIMATORS)
     if len(batches) < 2:
         raise ValueError(f"batches holds {len(batches)}; a standard error needs at least 2")
-    skipping, was_training = attach(model), model.training
+    skipping = attach(model)
     asked = range(skipping.num_layers) if layers is None else layers
     asked = check_layers("layer", asked, skipping.num_layers)
-    model.eval()
-    try:
-        with skipping.full_depth():
-            deltas = ESTIMATORS[method](model, skipping, batches, loss, asked)
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), skipping.full_depth():
+        deltas = ESTIMATORS[method](model, skipping, batches, loss, asked)
     return [_summary(delta) for delta in deltas]
 
 

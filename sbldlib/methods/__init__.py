@@ -58,8 +58,8 @@ def make_method(
         options: the method's own, such as sbld's `scheduler`.
 
     Raises:
-        ValueError: an unknown name (the nearest is suggested), a value out of range, or sbld without
-            sensitivities.
+        ValueError: an unknown name (the nearest is suggested), a value out of range, or sbld
+            without sensitivities.
     """
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)

@@ -63,8 +63,7 @@ class LayerDropping(Callback):
 
     @schedule.setter
     def schedule(self, schedule: Schedule) -> None:
-        # The hardest iteration is tried first: a budget that cannot be met is refused at the door.
-        self.allocation(float(tabulate(schedule, 101).min()))
+        self._check(tabulate(schedule, 101))
         self._schedule, self._table = schedule, None
 
     def keep_probability(self, progress: float) -> tuple[float, ...]:
@@ -106,8 +105,14 @@ class LayerDropping(Callback):
             return float(self.schedule(context.progress))
         # Tabulated once a run and schedule, so that the mean over the run is exact.
         if self._table is None or len(self._table) != context.num_steps:
-            self._table = tabulate(self.schedule, context.num_steps)
+            self._table = self._check(tabulate(self.schedule, context.num_steps))
         return float(self._table[context.step])
+
+    def _check(self, table: np.ndarray) -> np.ndarray:
+        """Try the extremes first: a budget that cannot be met is refused before any step."""
+        for mean_keep in (table.min(), table.max()):
+            self.allocation(float(mean_keep))
+        return table
 
 
 _ON_MODEL: WeakKeyDictionary[nn.Module, LayerDropping] = WeakKeyDictionary()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +43,15 @@ def run_pilot(
         on_step: told every step of every run.
 
     Raises:
-        ValueError: no seeds, or one named twice.
+        ValueError: no seeds, one named twice, or a budget that gives the two runs different steps.
 
     Source: the variance between baseline and layer dropping over training time is the paper's [P];
         pairs from shared seeds are ours [O], METHOD section 3.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds={tuple(seeds)} must be one or more different seeds")
+    if config.budget.flops is not None or config.budget.seconds is not None:
+        raise ValueError(f"budget={config.budget} must be steps or tokens: pairs have equal steps")
     began = time.perf_counter()
     runs: dict[str, list[tuple[float, ...]]] = {"baseline": [], "dropping": []}
     keeps: list[float] = []
@@ -56,16 +59,17 @@ def run_pilot(
         for arm, losses in runs.items():
             if on_run is not None:
                 on_run(f"pilot {arm}, seed {seed}")
-            model = make_model(seed)
-            callbacks = [make_dropping(model, seed)] if arm == "dropping" else []
-            run = train(
-                model,
-                make_data(seed),
-                make_optimizer(model),
-                config=replace(config, name=f"pilot {arm} {seed}"),
-                callbacks=callbacks,
-                on_step=on_step,
-            )
+            with _random_state(seed):
+                model = make_model(seed)
+                callbacks = [make_dropping(model, seed)] if arm == "dropping" else []
+                run = train(
+                    model,
+                    make_data(seed),
+                    make_optimizer(model),
+                    config=replace(config, name=f"pilot {arm} {seed}"),
+                    callbacks=callbacks,
+                    on_step=on_step,
+                )
             losses.append(run.losses)
             if arm == "dropping":
                 keeps.append(1 - run.realised_drop)
@@ -76,3 +80,11 @@ def run_pilot(
         mean_keep=sum(keeps) / len(keeps),
         seconds=time.perf_counter() - began,
     )
+
+
+@contextmanager
+def _random_state(seed: int) -> Iterator[None]:
+    """torch's own state, which dropout inside a model draws from, seeded here and put back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

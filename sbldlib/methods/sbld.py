@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from torch import nn
@@ -63,8 +62,9 @@ def sbld(
         seed=seed,
         mode=mode,
         settings={
-            "block": list(lists.block),
+            "block": lists.block,
             "weight": weight,
-            "saving": getattr(schedule, "saving", saving if scheduler is None else math.nan),
+            "drop_max": drop_max,
+            "saving": getattr(schedule, "saving", saving if scheduler is None else None),
         },
     )

@@ -17,7 +17,7 @@ class StepContext:
     Attributes:
         step: iteration t, from 0.
         num_steps: steps of the whole run, where the budget says so; else None.
-        progress: t / (T - 1), or the share of the budget spent; in [0, 1].
+        progress: t / (T - 1) in [0, 1]; where T is not known, as it is at the pace so far.
         model: the model in training.
         controls: live values in force.
         keep_probability: what the dropping method applies in this step; empty without one.

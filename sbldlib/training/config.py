@@ -33,20 +33,22 @@ class Budget:
             raise ValueError(f"budget: exactly one of steps, tokens, flops, seconds; got {given}")
         ((name, value),) = given.items()
         if name in ("steps", "tokens"):
-            check_positive_int(name, value)
-        check_range(name, value, 0, math.inf, low_open=True, high_open=True)
+            value = check_positive_int(name, value)
+        else:
+            value = check_range(name, value, 0, math.inf, low_open=True, high_open=True)
+        object.__setattr__(self, name, value)
 
     def num_steps(self, tokens_per_step: int) -> int | None:
         """Steps of the whole run, where they are known before it; else None."""
         if self.tokens is not None:
-            return math.ceil(self.tokens / tokens_per_step)
+            return -(-self.tokens // tokens_per_step)  # rounded up, exact at any size
         return self.steps
 
-    def spent(self, *, steps: int, flops: float, seconds: float) -> float:
-        """Share of a FLOPs or seconds budget that is spent, >= 0."""
+    def spent(self, *, flops: float, seconds: float) -> float:
+        """Share of a FLOPs or seconds budget that is spent, >= 0; 0 of any other."""
         if self.flops is not None:
             return flops / self.flops
-        return seconds / self.seconds if self.seconds is not None else 0.0 * steps
+        return seconds / self.seconds if self.seconds is not None else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,8 @@ class TrainConfig:
         clip_norm: cap of the gradient's norm.
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 on CUDA alone.
         evaluate_every: steps between evaluations; 0 evaluates at the end alone.
-        compile_blocks: compile each residual block by itself, before the first step.
+        compile_blocks: compile each residual block by itself, before the first step; torch leaves
+            its own TransformerEncoderLayer as it is.
         name: what the run is called in tables.
     """
 
@@ -76,13 +79,21 @@ class TrainConfig:
     name: str = "run"
 
     def __post_init__(self) -> None:
-        check_range("warmup", self.warmup, 0, 1, high_open=True)
-        check_range("final_learning_rate", self.final_learning_rate, 0, 1, low_open=True)
-        check_positive_int("accumulate", self.accumulate)
-        check_range("clip_norm", self.clip_norm, 0, math.inf, low_open=True)
-        check_positive_int("evaluate_every", self.evaluate_every, minimum=0)
+        if not isinstance(self.budget, Budget):
+            raise ValueError(f"budget={self.budget!r} must be a Budget, such as Budget(steps=300)")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        checked = {
+            "warmup": check_range("warmup", self.warmup, 0, 1, high_open=True),
+            "final_learning_rate": check_range(
+                "final_learning_rate", self.final_learning_rate, 0, 1, low_open=True
+            ),
+            "accumulate": check_positive_int("accumulate", self.accumulate),
+            "clip_norm": check_range("clip_norm", self.clip_norm, 0, math.inf, low_open=True),
+            "evaluate_every": check_positive_int("evaluate_every", self.evaluate_every, minimum=0),
+        }
+        for name, value in checked.items():  # plain numbers, for the run's record
+            object.__setattr__(self, name, value)
 
     def learning_rate_factor(self, progress: float) -> float:
         """Share of the base learning rate at this progress: linear warm-up, then cosine.

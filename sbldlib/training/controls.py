@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..errors import unknown_name
+
 STOP = "stop"
 LogEntry = tuple[int, str, Any, Any]
 
@@ -43,10 +45,14 @@ class Controls:
         """Ask for a value; it holds from the start of the next step on."""
         with self._lock:
             self._wanted[self._known(name)] = value
+            if self._wanted[STOP]:
+                self._running.set()
 
     def pause(self) -> None:
-        """Hold the run at its next step boundary."""
-        self._running.clear()
+        """Hold the run at its next step boundary; one that is to stop is not held."""
+        with self._lock:
+            if not self._wanted[STOP]:
+                self._running.clear()
 
     def resume(self) -> None:
         """Let a paused run go on."""
@@ -60,7 +66,6 @@ class Controls:
     def stop(self) -> None:
         """End the run at its next step boundary, paused or not."""
         self.set(STOP, True)
-        self.resume()
 
     def begin_step(self, step: int) -> bool:
         """Put the asked values in force, waiting while paused; False where the run is to stop."""
@@ -79,5 +84,5 @@ class Controls:
 
     def _known(self, name: str) -> str:
         if name not in self._in_force:
-            raise ValueError(f"control={name!r} is not one of {sorted(self._in_force)}")
+            raise unknown_name("control", name, self._in_force)
         return name

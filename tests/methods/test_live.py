@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pytest
+from small import Source, gpt
+
+from sbldlib.dropping.skipping import attach
+from sbldlib.methods import METHODS, make_method
+from sbldlib.methods.live import CONTROLS, LiveDropping
+from sbldlib.records import RunRecord, SensitivityData
+from sbldlib.training.callbacks import StepContext
+from sbldlib.training.config import Budget, TrainConfig
+from sbldlib.training.controls import Controls
+from sbldlib.training.loop import train
+from sbldlib.training.optimizer import make_optimizer
+
+SENSITIVITY = SensitivityData(values=(0.4, 0.1, 0.3, 0.2), standard_errors=(0.0,) * 4)
+NUM_STEPS = 24
+
+
+def dropped_at(callback, model, step: int, **controls) -> frozenset[int]:
+    context = StepContext(
+        step=step,
+        num_steps=NUM_STEPS,
+        progress=step / (NUM_STEPS - 1),
+        model=model,
+        controls=controls,
+    )
+    callback.before_step(context)
+    return attach(model).dropped
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("saving", [0.0, 0.1, 0.25])
+def test_it_draws_what_the_method_alone_would_draw(name, saving):
+    live_model, model = gpt(), gpt()
+    live = LiveDropping(live_model, sensitivity_data=SENSITIVITY, seed=6)
+    method = make_method(name, model, saving=saving, seed=6, sensitivity_data=SENSITIVITY)
+    for step in range(NUM_STEPS):
+        asked = {"dropping": True, "method": name, "saving": saving}
+        assert dropped_at(live, live_model, step, **asked) == dropped_at(method, model, step)
+
+
+def test_the_defaults_are_the_controls():
+    live_model, model = gpt(), gpt()
+    live = LiveDropping(live_model, sensitivity_data=SENSITIVITY)
+    method = make_method("sbld", model, saving=0.25, sensitivity_data=SENSITIVITY)
+    assert CONTROLS == {"dropping": True, "method": "sbld", "saving": 0.25}
+    for step in range(NUM_STEPS):
+        assert dropped_at(live, live_model, step) == dropped_at(method, model, step)
+
+
+def test_a_draw_does_not_depend_on_what_was_chosen_before():
+    model, other = gpt(), gpt()
+    live = LiveDropping(model, sensitivity_data=SENSITIVITY)
+    straight = LiveDropping(other, sensitivity_data=SENSITIVITY)
+    uniform = {"dropping": True, "method": "uniform", "saving": 0.3}
+    for step in range(NUM_STEPS):
+        if step % 3:
+            dropped_at(live, model, step, method="linear", saving=0.2)
+        else:
+            expected = dropped_at(straight, other, step, **uniform)
+            assert dropped_at(live, model, step, **uniform) == expected
+
+
+def steer(controls: Controls, step: int) -> None:
+    changes = {
+        3: ("dropping", False),
+        7: ("dropping", True),
+        10: ("method", "uniform"),
+        14: ("saving", 0.5),
+        19: ("method", "pld"),
+    }
+    if step == 18:
+        controls.set("saving", 0.2)
+    if step in changes:
+        controls.set(*changes[step])
+
+
+def run(controls: Controls, on_step=None) -> RunRecord:
+    model = gpt()
+    return train(
+        model,
+        Source(),
+        make_optimizer(model),
+        config=TrainConfig(budget=Budget(steps=NUM_STEPS)),
+        callbacks=[LiveDropping(model, sensitivity_data=SENSITIVITY, seed=1)],
+        controls=controls,
+        on_step=on_step,
+    )
+
+
+def test_a_steered_run_follows_and_its_log_replays_it_bit_for_bit():
+    controls = Controls(CONTROLS)
+    record = run(controls, lambda step: steer(controls, step.step))
+    means = [sum(step.keep_probability) / 4 for step in record]
+    assert means[:4] == pytest.approx([0.75] * 4)
+    assert means[4:8] == [1.0] * 4
+    assert all(step.layers_run == (0, 1, 2, 3) for step in record.steps[4:8])
+    assert means[8:15] == pytest.approx([0.75] * 7)
+    assert record.steps[11].keep_probability == pytest.approx((0.75,) * 4)
+    assert record.steps[15].keep_probability == pytest.approx((0.5,) * 4)
+    assert record.steps[20].keep_probability[0] == 1.0  # pld's first layer
+    assert [step.controls["method"] for step in record.steps[18:22]] == ["uniform"] * 2 + [
+        "pld"
+    ] * 2
+    assert record.configuration["callbacks"][0] == {"method": "live", "seed": 1}
+
+    loaded = RunRecord.from_json(record.to_json())
+    replayed = run(Controls(CONTROLS, replay=loaded.controls_log))
+    assert replayed.losses == record.losses
+    assert [s.layers_run for s in replayed] == [s.layers_run for s in record]
+    assert replayed.controls_log == record.controls_log
+
+
+def test_a_method_is_made_once_a_saving():
+    live = LiveDropping(gpt(), sensitivity_data=SENSITIVITY)
+    assert live.method("uniform", 0.3) is live.method("uniform", 0.1 + 0.2)
+    assert live.method("uniform", 0.3) is not live.method("uniform", 0.2)
+
+
+def test_what_cannot_be_chosen_is_named():
+    live = LiveDropping(gpt())
+    with pytest.raises(ValueError, match="'sbld' needs sensitivity_data"):
+        live.method("sbld", 0.2)
+    with pytest.raises(ValueError, match=r"method='unform' .*'uniform'"):
+        live.method("unform", 0.2)
+    with pytest.raises(ValueError, match=r"saving=1.2"):
+        live.method("uniform", 1.2)

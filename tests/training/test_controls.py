@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbldlib.training.controls import Controls
+
+PATIENCE = 10  # seconds until a thread that should have ended is called stuck
+
+
+@pytest.fixture
+def controls() -> Controls:
+    return Controls({"saving": 0.2, "method": "sbld"})
+
+
+def test_a_value_is_in_force_from_the_next_step_on_and_logged_there(controls):
+    assert controls.begin_step(0)
+    controls.set("saving", 0.3)
+    assert controls["saving"] == 0.2 and controls.values() == {"saving": 0.2, "method": "sbld"}
+    assert controls.log == []
+    assert controls.begin_step(1)
+    assert controls["saving"] == 0.3 and controls.values()["saving"] == 0.3
+    assert controls.log == [(1, "saving", 0.2, 0.3)]
+
+
+def test_only_what_came_into_force_is_logged(controls):
+    controls.begin_step(0)
+    for saving in (0.3, 0.4, 0.1):
+        controls.set("saving", saving)
+    controls.set("method", "uniform")
+    controls.begin_step(1)
+    controls.set("saving", 0.3)
+    controls.set("saving", 0.1)
+    controls.begin_step(2)
+    assert controls.log == [(1, "saving", 0.2, 0.1), (1, "method", "sbld", "uniform")]
+
+
+def test_an_unknown_name_names_the_nearest(controls):
+    with pytest.raises(ValueError, match=r"control='savings' .*'saving'"):
+        controls.set("savings", 0.1)
+    with pytest.raises(ValueError, match="control='speed'"):
+        controls["speed"]
+    with pytest.raises(ValueError, match="control='gone'"):
+        Controls({"saving": 0.2}, replay=[(3, "gone", 1, 2)])
+    controls.set("saving", 0.1)  # no lock is left held by the error
+
+
+def test_what_is_handed_in_is_copied():
+    values = {"saving": 0.2}
+    controls = Controls(values)
+    values["saving"] = 0.9
+    controls.values()["saving"] = 0.8
+    controls.begin_step(0)
+    assert controls["saving"] == 0.2 and controls.log == []
+
+
+def test_stop_ends_the_run_at_the_next_boundary_and_is_logged(controls):
+    assert controls.begin_step(0)
+    controls.stop()
+    assert not controls["stop"]
+    assert not controls.begin_step(1)
+    assert controls["stop"] and "stop" not in controls.values()
+    assert controls.log == [(1, "stop", False, True)]
+
+
+def started(controls: Controls, step: int) -> tuple[threading.Thread, list[bool]]:
+    """A thread that begins a step, and what `begin_step` told it."""
+    told: list[bool] = []
+    thread = threading.Thread(target=lambda: told.append(controls.begin_step(step)), daemon=True)
+    thread.start()
+    return thread, told
+
+
+def test_a_paused_run_waits_until_it_is_resumed(controls):
+    controls.pause()
+    assert controls.is_paused
+    thread, told = started(controls, 5)
+    controls.set("saving", 0.4)  # asked while it waits: in force when it goes on
+    thread.join(0.05)
+    assert thread.is_alive() and told == []
+    controls.resume()
+    thread.join(PATIENCE)
+    assert told == [True] and not controls.is_paused
+    assert controls.log == [(5, "saving", 0.2, 0.4)]
+
+
+@pytest.mark.parametrize("pause_after_stop", [False, True])
+@pytest.mark.parametrize("through_set", [False, True])
+def test_a_stopped_run_does_not_wait(controls, pause_after_stop, through_set):
+    if not pause_after_stop:
+        controls.pause()
+    if through_set:
+        controls.set("stop", True)
+    else:
+        controls.stop()
+    if pause_after_stop:
+        controls.pause()
+    thread, told = started(controls, 0)
+    thread.join(PATIENCE)
+    assert told == [False]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.sampled_from(["saving", "method"]),
+            st.sampled_from([0.1, 0.2, "sbld", "pld"]),
+        ),
+        max_size=12,
+    )
+)
+def test_the_log_replayed_gives_the_same_values_and_the_same_log(changes):
+    def run(controls: Controls, changes) -> list[dict]:
+        held = []
+        for step in range(10):
+            for _, name, value in (change for change in changes if change[0] == step):
+                controls.set(name, value)
+            controls.begin_step(step)
+            held.append(controls.values())
+        return held
+
+    first = Controls({"saving": 0.2, "method": "sbld"})
+    held = run(first, changes)
+    again = Controls({"saving": 0.2, "method": "sbld"}, replay=first.log)
+    assert run(again, []) == held
+    assert again.log == first.log
+
+
+def test_a_replayed_stop_ends_at_the_same_step():
+    controls = Controls({"saving": 0.2}, replay=[(2, "stop", False, True)])
+    assert [controls.begin_step(step) for step in range(3)] == [True, True, False]
+
+
+def test_many_threads_may_ask_at_once(controls):
+    asked = threading.Barrier(5)
+
+    def ask(number: int) -> None:
+        asked.wait(PATIENCE)
+        for value in range(200):
+            controls.set("saving", (number, value))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    asked.wait(PATIENCE)
+    for step in range(200):
+        controls.begin_step(step)
+    for thread in threads:
+        thread.join(PATIENCE)
+    controls.begin_step(200)
+    olds = [old for _, _, old, _ in controls.log]
+    news = [new for _, _, _, new in controls.log]
+    assert olds == [0.2, *news[:-1]], "each change starts where the one before it ended"
+    assert controls["saving"] in {(number, 199) for number in range(4)}
