@@ -56,8 +56,9 @@ def evaluate_loss(model: nn.Module, batches, loss=next_token_loss) -> float:
         for batch in batches:
             batch = to_device(batch, model)
             weight = int((batch[1] != IGNORE).sum()) if isinstance(batch, tuple) else 1
-            total += float(loss(model, batch)) * weight
-            count += weight
+            if weight:  # a batch without targets has a loss of 0 / 0
+                total += float(loss(model, batch)) * weight
+                count += weight
     if count == 0:
         raise ValueError("batches holds no target to evaluate on")
     return total / count
