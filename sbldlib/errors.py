@@ -45,9 +45,12 @@ def check_range(
 
 def check_positive_int(field: str, value: Any, *, minimum: int = 1) -> int:
     """Return `value` as an int, or raise ValueError where it is not a whole number >= minimum."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise ValueError(f"{field}={value!r} must be a whole number >= {minimum}")
-    number = operator.index(value)
     if number < minimum:
         raise ValueError(f"{field}={value!r} must be at least {minimum}")
     return number

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import check_finite, check_layers, check_positive_int
+from .errors import check_finite, check_layers, check_positive_int, check_range
 
 FORMAT = 1  # raised whenever a field changes its meaning
 
@@ -170,9 +170,10 @@ class PilotData(Record):
                 f"baseline_losses has {pairs} runs, dropping_losses {len(self.dropping_losses)}, "
                 f"seeds {len(self.seeds)}; each pair needs one of each"
             )
+        check_range("mean_keep", self.mean_keep, 0, 1, low_open=True)
         lengths = {len(run) for run in self.baseline_losses + self.dropping_losses}
-        if len(lengths) != 1:
-            raise ValueError(f"pilot runs have different lengths {sorted(lengths)}")
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"pilot runs must be of one length, not {sorted(lengths)}")
         for name in ("baseline_losses", "dropping_losses"):
             for pair, run in enumerate(getattr(self, name)):
                 check_finite(f"{name}[{pair}]", run)

@@ -15,7 +15,7 @@ DROP_MAX = 0.9  # cap of one layer's drop probability [O]
 
 
 def weight_by_rank(values: np.ndarray) -> np.ndarray:
-    """1 - rank / n, rank 0 the least sensitive: from 1 down to 1/n; equal values share a rank [O]."""
+    """1 - rank / n, rank 0 the least sensitive: 1 down to 1 / n; equal values share a rank [O]."""
     below = (values[:, None] > values[None, :]).sum(axis=1)
     equal = (values[:, None] == values[None, :]).sum(axis=1) - 1
     return 1 - (below + equal / 2) / len(values)
@@ -97,22 +97,30 @@ def allocate(
         drop_max: cap of one layer's drop probability, in (0, 1).
 
     Raises:
-        ValueError: the layers cannot hold that much dropping; both numbers are named.
+        ValueError: the layers cannot hold that much dropping (both numbers are named), or a value
+            is out of range.
     """
-    check_range("mean_keep", mean_keep, 0, 1, low_open=True)
-    check_range("drop_max", drop_max, 0, 1, low_open=True, high_open=True)
-    weight = np.asarray(weights, dtype=np.float64)
+    mean_keep = check_range("mean_keep", mean_keep, 0, 1, low_open=True)
+    drop_max = check_range("drop_max", drop_max, 0, 1, low_open=True, high_open=True)
+    weight = np.array(
+        [
+            check_range(f"weights[{i}]", w, 0, math.inf, high_open=True)
+            for i, w in enumerate(weights)
+        ]
+    )
     droppable = np.ones(len(weight), bool) if may_drop is None else np.asarray(may_drop, bool)
+    if len(weight) == 0 or len(droppable) != len(weight):
+        raise ValueError(f"may_drop is for {len(droppable)} layers, weights for {len(weight)}")
     total, room = (1 - mean_keep) * len(weight), drop_max * int(droppable.sum())
     if total > room * (1 + 1e-12):
+        enough = math.ceil(1e4 * (1 - room / len(weight))) / 1e4
         raise ValueError(
             f"mean_keep={mean_keep:g} asks for {total:.4g} dropped layers an iteration; the "
             f"{int(droppable.sum())} layers that may be dropped hold {room:.4g} at "
-            f"drop_max={drop_max:g}. Raise mean_keep to {1 - room / len(weight):.4g} or more, or "
-            "block fewer layers"
+            f"drop_max={drop_max:g}. Raise mean_keep to {enough:g} or more, or block fewer layers"
         )
     drop = np.zeros(len(weight))
-    drop[droppable] = _water_fill(min(total, room), weight[droppable], drop_max)
+    drop[droppable] = _water_fill(total, weight[droppable], drop_max)
     return tuple(float(keep) for keep in 1 - drop)
 
 
@@ -123,8 +131,9 @@ def _water_fill(total: float, weight: np.ndarray, cap: float) -> np.ndarray:
     while is_open.any() and (left := total - filled.sum()) > 0:
         # Where only layers of weight 0 are left, they share alike.
         share = np.where(is_open, weight, 0.0)
-        share = share if share.sum() > 0 else is_open.astype(float)
-        trial = np.where(is_open, left * share / share.sum(), filled)
+        share = share if share.any() else is_open.astype(float)
+        share = share / share.max()  # neither the largest nor the smallest numbers overflow
+        trial = np.where(is_open, left * (share / share.sum()), filled)
         if trial.max() <= cap:
             return trial
         full = is_open & (trial >= cap)

@@ -1,13 +1,15 @@
 """Find a model's residual blocks by their shape, without importing the library they come from.
 
 A residual block maps an activation to one of the same shape, holds a normalisation and at least
-two weight matrices, and stands in a list with others like it. A stage (a list of blocks with a
-downsampling, as in Swin) is such a list too: the innermost lists win.
+two weight matrices, and stands in a list with others like it. What stands in a list inside it does
+not count: so a stage (a list of blocks with a downsampling, as in Swin) is no block, its members
+are, and an expert of a block is none either.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -46,23 +48,28 @@ def find_blocks(model: nn.Module, *, within: str = "") -> tuple[BlockEntry, ...]
     except AttributeError:
         raise ValueError(f"within={within!r} names no part of {type(model).__name__}") from None
     stacks = {name: module for name, module in root.named_modules() if _is_stack(module)}
-    innermost = {
-        name: stack
-        for name, stack in stacks.items()
-        if not any(
-            inner != name and inner.startswith(f"{name}." if name else "") for inner in stacks
-        )
-    }
-    prefix = f"{within}." if within else ""
+    outermost = {name: stack for name, stack in stacks.items() if not _is_inside(name, stacks)}
     blocks = tuple(
-        BlockEntry(name=f"{prefix}{name}.{child}" if name else f"{prefix}{child}", module=block)
-        for name, stack in innermost.items()
-        for child, block in stack.named_children()
+        BlockEntry(name=".".join(filter(None, (within, name, child))), module=block)
+        for name, stack in outermost.items()
+        for child, block in stack._modules.items()
+        if block is not None
     )
     if len(blocks) < 2:
         raise NoBlocksError(_what_was_seen(model, root, len(blocks)))
-    _refuse_shared(model, blocks)
+    if len({id(block.module) for block in blocks}) < len(blocks):
+        raise NoBlocksError(
+            f"{type(model).__name__}: one block stands at several places, so that its layers "
+            "cannot be skipped one by one"
+        )
+    for stack in outermost.values():
+        _refuse_shared_state(model, stack)
     return blocks
+
+
+def _is_inside(name: str, others: Iterable[str]) -> bool:
+    """Whether this path leads through one of the others."""
+    return any(name != other and (not other or name.startswith(f"{other}.")) for other in others)
 
 
 def _is_stack(module: nn.Module) -> bool:
@@ -74,25 +81,33 @@ def _is_stack(module: nn.Module) -> bool:
 
 
 def _is_block(module: nn.Module) -> bool:
-    parts = list(module.modules())
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        return False  # never called, so that its call cannot be skipped
+    parts = list(_own_parts(module))
     has_norm = any("norm" in type(part).__name__.lower() for part in parts)
-    matrices = [p for p in module.parameters() if p.ndim >= 2]
+    matrices = [p for part in parts for p in part.parameters(recurse=False) if p.ndim >= 2]
     return has_norm and len(matrices) >= 2
 
 
-def _refuse_shared(model: nn.Module, blocks: tuple[BlockEntry, ...]) -> None:
-    """Refuse blocks that stand at two places, or that hand state to the next block."""
-    if len({id(block.module) for block in blocks}) < len(blocks):
+def _own_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The module and all in it, without the lists of blocks in it."""
+    yield module
+    for child in module.children():
+        if not _is_stack(child):
+            yield from _own_parts(child)
+
+
+def _refuse_shared_state(model: nn.Module, stack: nn.Module) -> None:
+    """Refuse blocks of which the first computes, with weights of its own, what the others take."""
+    first, *others = stack.children()
+    takes_bias = "position_bias" in inspect.signature(first.forward).parameters
+    weights = [dict(block.named_parameters()).keys() for block in (first, *others)]
+    if takes_bias and any(weights[0] - other for other in weights[1:]):
         raise NoBlocksError(
-            f"{type(model).__name__}: one block stands at several places, so that its layers cannot "
-            "be skipped one by one"
+            f"{type(model).__name__}: the blocks share state: the first {type(first).__name__} "
+            "computes the position_bias that the others take, as in T5; without it they compute "
+            "wrong values"
         )
-    for block in blocks:
-        if "position_bias" in inspect.signature(block.module.forward).parameters:
-            raise NoBlocksError(
-                f"{type(model).__name__}: the blocks share state: {block.name} takes a position_bias "
-                "that the first block computes, as in T5; without it the others compute wrong values"
-            )
 
 
 def _what_was_seen(model: nn.Module, root: nn.Module, num_found: int) -> str:

@@ -28,7 +28,8 @@ def create_block_allow_lists(
         threshold: block every layer whose value is above this.
 
     Raises:
-        ValueError: more than one rule, a value out of range, or a rule that leaves no layer to drop.
+        ValueError: more than one rule, a value out of range, or a rule that leaves no layer to
+            drop.
     """
     asked = {"fraction": fraction, "count": count, "threshold": threshold}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -36,14 +37,15 @@ def create_block_allow_lists(
         raise ValueError(f"{' and '.join(given)} were both given; one rule decides the size")
     ranking = sensitivity_data.ranking()
     if count is not None:
-        size, rule = check_positive_int("count", count, minimum=0), f"count {count}"
+        size = check_positive_int("count", count, minimum=0)
+        rule = f"count {size}"
     elif threshold is not None:
-        check_range("threshold", threshold, -math.inf, math.inf)
+        threshold = check_range("threshold", threshold, -math.inf, math.inf)
         size = sum(value > threshold for value in sensitivity_data.values)
         rule = f"threshold {threshold:g} {sensitivity_data.unit}"
     else:
         share = 0.25 if fraction is None else fraction
-        check_range("fraction", share, 0, 1, low_open=True, high_open=True)
+        share = check_range("fraction", share, 0, 1, low_open=True, high_open=True)
         size, rule = max(1, round(share * len(ranking))), f"fraction {share:g}"
     if size >= len(ranking):
         raise ValueError(

@@ -33,17 +33,19 @@ def draw_active_layers(
             one of its two neighbours, so that each layer's probability holds exactly.
 
     Raises:
-        ValueError: a probability outside (0, 1], or an unknown mode.
+        ValueError: a probability outside (0, 1], a number below 0, or an unknown mode.
 
     Source: reconstruction, METHOD section 5 [O]; "fixed_count" is systematic sampling in random
         order (Madow 1949) [S].
     """
     keep = check_keep_probability(keep_probability)
-    uniforms = counter_uniforms(2 * len(keep) + 1, seed, iteration, micro_batch)
+    counters = {"seed": seed, "iteration": iteration, "micro_batch": micro_batch}
+    numbers = [check_positive_int(name, value, minimum=0) for name, value in counters.items()]
+    uniforms = counter_uniforms(len(keep) + 1, *numbers)
     if mode == "bernoulli":
-        active = uniforms[: len(keep)] < keep
+        active = uniforms[:-1] < keep
     elif mode == "fixed_count":
-        active = ~_systematic(1 - keep, order=uniforms[: len(keep)], start=uniforms[-1])
+        active = ~_systematic(1 - keep, order=uniforms[:-1], start=uniforms[-1])
     else:
         raise unknown_name("mode", mode, MODES)
     return tuple(int(layer) for layer in np.flatnonzero(active))
@@ -59,21 +61,20 @@ def check_keep_probability(keep_probability: Sequence[float]) -> np.ndarray:
 def counter_uniforms(num: int, seed: int, *counters: int) -> np.ndarray:
     """`num` numbers in [0, 1), each a function of the seed, the counters and its place alone.
 
-    Raw Philox output, whose stream numpy promises to keep.
+    Up to three counters. Raw Philox output, whose stream numpy promises to keep.
     """
-    key = check_positive_int("seed", seed, minimum=0) % 2**64
-    words = [0, 0, 0, 0]  # word 0 counts within this draw
-    for place, counter in enumerate(counters, start=1):
-        words[place] = check_positive_int("counter", counter, minimum=0)
-    raw = np.random.Philox(key=[key, 0], counter=words).random_raw(num)
+    key = np.array([seed % 2**64, 0], dtype=np.uint64)
+    words = np.array((0, *counters, 0, 0)[:4], dtype=np.uint64)  # word 0 counts within this draw
+    raw = np.random.Philox(key=key, counter=words).random_raw(num)
     return (raw >> np.uint64(11)) * 2.0**-53
 
 
 def _systematic(inclusion: np.ndarray, *, order: np.ndarray, start: float) -> np.ndarray:
     """Include each item with its own probability, the count fixed: equal steps along the sum."""
     places = np.argsort(order, kind="stable")
+    places = places[inclusion[places] > 0]
     ends = np.cumsum(inclusion[places])
-    ends[-1] = round(ends[-1], 9)  # a whole sum must not miss its last step by rounding
+    ends[-1:] = np.round(ends[-1:], 9)  # a whole sum must not miss its last step by rounding
     crossed = np.floor(ends - start) - np.floor(np.concatenate([[0.0], ends[:-1]]) - start)
     included = np.zeros(len(inclusion), dtype=bool)
     included[places] = crossed > 0

@@ -18,14 +18,14 @@ Schedule = Callable[[float], float]
 
 def constant(mean_keep: float) -> Schedule:
     """The same mean keep probability, in (0, 1], all the way."""
-    check_range("mean_keep", mean_keep, 0, 1, low_open=True)
+    mean_keep = check_range("mean_keep", mean_keep, 0, 1, low_open=True)
     return lambda progress: mean_keep
 
 
 def linear(start: float, end: float) -> Schedule:
     """From `start` to `end` in a straight line; both in (0, 1]."""
-    check_range("start", start, 0, 1, low_open=True)
-    check_range("end", end, 0, 1, low_open=True)
+    start = check_range("start", start, 0, 1, low_open=True)
+    end = check_range("end", end, 0, 1, low_open=True)
     return lambda progress: start + (end - start) * progress
 
 
@@ -38,8 +38,8 @@ def pld_theta(theta_bar: float = 0.5, *, gamma: float = 100.0) -> Schedule:
 
     Source: Zhang & He 2020, arXiv 2010.13369, equation 6 [S].
     """
-    check_range("theta_bar", theta_bar, 0, 1, low_open=True)
-    check_range("gamma", gamma, 0, math.inf, low_open=True, high_open=True)
+    theta_bar = check_range("theta_bar", theta_bar, 0, 1, low_open=True)
+    gamma = check_range("gamma", gamma, 0, math.inf, low_open=True, high_open=True)
     return lambda progress: (1 - theta_bar) * math.exp(-gamma * progress) + theta_bar
 
 

@@ -8,25 +8,33 @@ keys do not change, and copies and pickles of the model are plain models again.
 
 from __future__ import annotations
 
-import copyreg
+import copy
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import check_layers
 from .blocks import BlockEntry, find_blocks
+from .caches import check_cache
 
-_SLOT = "_sbld_slot"
-_PLAIN = "_sbld_plain_class"
+_SLOT = "_sbld_slot"  # on a block: (weak reference to its Skipping, layer)
+_NO_SLOT = (lambda: None, -1)
+_PLAIN = "_sbld_plain_class"  # on a block's subclass: the class it had
+_RUN = object()
 
 
 class Skipping:
     """Which layers of one model are skipped, and how often each block ran.
+
+    A skipped block returns its input in the form in which its class returns an output, which is
+    learnt from blocks that run. Where none of its class has run yet, it runs once for that, on
+    copies of its inputs and without a gradient.
 
     Attributes:
         blocks: the residual blocks, in layer order.
@@ -44,10 +52,13 @@ class Skipping:
         self.calls = [0] * len(self.blocks)
         self.replay: dict[int, Any] = {}
         self.recorded: dict[int, Any] | None = None
+        self._first_layers = _first_layers(self.blocks)
+        forwards = [inspect.signature(block.module.forward) for block in self.blocks]
+        self._input_names = [next(iter(forward.parameters), "") for forward in forwards]
         self._tuple_length: dict[type, int] = {}  # what a class of block returns; 0 is a tensor
-        self._stacks = _stacks(self.blocks)
-        for layer, block in enumerate(self.blocks):
-            _instrument(block.module, self, layer)
+        self._returned: dict[int, int] = {}  # the same of each layer that ran
+        self._not_residual: set[int | type] = set()  # layers, and classes of block
+        _instrument(self)
 
     @property
     def num_layers(self) -> int:
@@ -82,75 +93,52 @@ class Skipping:
             block.module.__class__ = getattr(type(block.module), _PLAIN)
             del block.module.__dict__[_SLOT]
 
-    def call(self, layer: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
-        """One block's call: `run` computes the block, and is not called where it is skipped."""
+    def before(self, layer: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """What a block returns in place of running, or `_RUN` where it is to run."""
         if layer in self.replay:
             return self.replay[layer]
         block = self.blocks[layer].module
-        if layer in self._stacks:
-            self._check_cache(self._stacks[layer], args, kwargs, block.training)
-        given = args[0] if args else kwargs[_first_parameter(block)]
-        if self._is_off(layer, block.training):
-            output = self._unchanged(layer, given, run, args, kwargs)
-        else:
-            output = run(*args, **kwargs)
-            self.calls[layer] += block.training
-            self._learn(layer, given, output)
+        off = self.skipped | self.dropped if block.training else self.skipped
+        if layer in self._first_layers:
+            check_cache(off, (*args[1:], *kwargs.values()))
+        if layer not in off:
+            return _RUN
+        output = self._unchanged(layer, run, args, kwargs)
         if self.recorded is not None:
             self.recorded[layer] = output
         return output
 
-    def _is_off(self, layer: int, training: bool) -> bool:
-        return layer in self.skipped or (training and layer in self.dropped)
+    def after(self, layer: int, args: tuple, kwargs: dict, output: Any) -> None:
+        """Note whether a block that ran can be skipped at all."""
+        first, *others = output if isinstance(output, tuple) and output else (output,)
+        given = self._given(layer, args, kwargs)
+        if not _alike(given, first):
+            self._not_residual.add(layer)
+        if any(_alike(given, other) for other in others):  # a state that the next block takes
+            self._not_residual.add(getattr(type(self.blocks[layer].module), _PLAIN))
+        if self.recorded is not None:
+            self.recorded[layer] = output
 
-    def _learn(self, layer: int, given: Tensor, output: Any) -> None:
-        """Note what this class of block returns; refuse one that changes its input's shape."""
-        length = len(output) if isinstance(output, tuple) else 0
-        plain = getattr(type(self.blocks[layer].module), _PLAIN)
-        if self._tuple_length.get(plain) == length:
-            return
-        activation = output[0] if length else output
-        if activation.shape != given.shape:
-            raise ValueError(
-                f"layer {layer} ({self.blocks[layer].name}) turns shape {tuple(given.shape)} into "
-                f"{tuple(activation.shape)}: it is no residual block and cannot be skipped"
-            )
-        self._tuple_length[plain] = length
+    def _given(self, layer: int, args: tuple, kwargs: dict) -> Any:
+        return args[0] if args else kwargs.get(self._input_names[layer])
 
-    def _unchanged(self, layer: int, given: Tensor, run, args: tuple, kwargs: dict) -> Any:
+    def _unchanged(self, layer: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
         """The input, in the form in which this class of block returns its output."""
         plain = getattr(type(self.blocks[layer].module), _PLAIN)
-        if plain not in self._tuple_length:  # none of its class has run yet: look once
-            with torch.no_grad():
-                self._learn(layer, given, run(*args, **kwargs))
-        length = self._tuple_length[plain]
+        if plain not in self._tuple_length:
+            output = _rehearse(run, args, kwargs)
+            self._tuple_length[plain] = len(output) if isinstance(output, tuple) else 0
+            self.after(layer, args, kwargs, output)
+        if self._not_residual & {layer, plain}:
+            raise ValueError(
+                f"layer {layer} ({self.blocks[layer].name}) does not turn its first input into one "
+                "output of the same shape: it is no residual block and cannot be skipped"
+            )
+        given, length = self._given(layer, args, kwargs), self._tuple_length[plain]
         return (given,) + (None,) * (length - 1) if length else given
 
-    def _check_cache(self, stack: range, args: tuple, kwargs: dict, training: bool) -> None:
-        """Refuse what a filled KV cache cannot survive; called at the first block of a stack.
 
-        transformers reads the cache's length from layer 0, so that without it every later position
-        would be silently wrong; so would a layer that joins or leaves while the cache fills.
-        """
-        cache = next(
-            (a for a in (*args[1:], *kwargs.values()) if hasattr(a, "get_seq_length")), None
-        )
-        if cache is None:
-            return
-        filled = {i for i in range(len(stack)) if int(cache.get_seq_length(i)) > 0}
-        runs = {i for i, layer in enumerate(stack) if not self._is_off(layer, training)}
-        if not filled or (filled == runs and 0 in runs):
-            return
-        reason = "layer 0 is skipped" if 0 not in runs else "the skipped layers changed"
-        raise ValueError(
-            f"{reason} while a KV cache is in use: cached layers {sorted(filled)}, running layers "
-            f"{sorted(runs)}. Keep the layers fixed for a whole generation and run layer 0, or pass "
-            "use_cache=False"
-        )
-
-
-_ATTACHED: WeakKeyDictionary[nn.Module, Skipping] = WeakKeyDictionary()
-_SUBCLASSES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, Skipping] = weakref.WeakKeyDictionary()
 
 
 def attach(model: nn.Module, *, within: str | None = None) -> Skipping:
@@ -224,51 +212,88 @@ def skip_layers(
     return Skipped(skipping, before)
 
 
-def _instrument(block: nn.Module, skipping: Skipping, layer: int) -> None:
-    if _SLOT in block.__dict__:
-        raise ValueError(
-            f"{skipping.blocks[layer].name} already belongs to an attached model; detach that first"
-        )
-    plain = type(block)
-    if plain not in _SUBCLASSES:
-        _SUBCLASSES[plain] = _skippable(plain)
-    block.__dict__[_SLOT] = (skipping, layer)
-    block.__class__ = _SUBCLASSES[plain]
+def _instrument(skipping: Skipping) -> None:
+    """Make the blocks skippable: all of them, or none where one belongs to another Skipping."""
+    for block in skipping.blocks:
+        if getattr(block.module, _SLOT, _NO_SLOT)[0]() is not None:
+            raise ValueError(
+                f"{block.name} already belongs to another attached model, such as the one inside "
+                "this wrapper; use that one, or detach it first"
+            )
+    # The blocks do not own it, so that a model is freed as soon as nobody holds it.
+    reference = weakref.ref(skipping)
+    for layer, block in enumerate(skipping.blocks):
+        block.module.__dict__[_SLOT] = (reference, layer)
+        if not hasattr(type(block.module), _PLAIN):
+            block.module.__class__ = _skippable(type(block.module))
 
 
-def _skippable(plain: type) -> type:
+@cache
+def _skippable(plain: type[nn.Module]) -> type[nn.Module]:
     """A subclass of the same name whose call may return its input."""
+    # All but the block itself is kept out of compiled graphs: one graph a class serves every mask.
+    disable: Any = torch.compiler.disable
+    before, after = disable(Skipping.before), disable(Skipping.after)
 
-    def call(self, *args, **kwargs):
-        skipping, layer = self.__dict__[_SLOT]
-        return skipping.call(layer, super(subclass, self).__call__, args, kwargs)
+    class Skippable(plain):
+        __doc__, __module__, __qualname__ = plain.__doc__, plain.__module__, plain.__qualname__
 
-    def reduce(self, protocol):
-        """Copies and pickles are of the plain class: they know nothing of skipping."""
-        state = super(subclass, self).__reduce_ex__(protocol)[2]
-        state = {key: value for key, value in state.items() if key != _SLOT}
-        return copyreg._reconstructor, (plain, object, None), state
+        @disable(recursive=False)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            reference, layer = getattr(self, _SLOT)
+            run, skipping = super().__call__, reference()
+            if skipping is None:
+                return run(*args, **kwargs)
+            # No call is made where there is no need: it would be compiled, or cost time.
+            is_special = layer in skipping.skipped or layer in skipping.dropped or skipping.replay
+            is_special = is_special or layer in skipping._first_layers
+            output = before(skipping, layer, run, args, kwargs) if is_special else _RUN
+            if output is _RUN:
+                output = run(*args, **kwargs)
+                skipping.calls[layer] += self.training
+                length = len(output) if isinstance(output, tuple) else 0
+                skipping._tuple_length[plain] = length
+                if skipping._returned.get(layer) != length or skipping.recorded is not None:
+                    skipping._returned[layer] = length
+                    after(skipping, layer, args, kwargs, output)
+            return output
 
-    body = {
-        # Kept out of the compiled graph, so that one graph a class of block serves every mask.
-        "__call__": torch.compiler.disable(call, recursive=False),
-        "__reduce_ex__": reduce,
-        "__module__": plain.__module__,
-        "__qualname__": plain.__qualname__,
-        "__doc__": plain.__doc__,
-        _PLAIN: plain,
-    }
-    subclass = type(plain.__name__, (plain,), body)
-    return subclass
+        def __reduce_ex__(self, protocol: Any) -> tuple:
+            """Copies and pickles are of the plain class: they know nothing of skipping."""
+            # Protocol 0's form, for later ones insist on the object's own class.
+            reduced: Any = super().__reduce_ex__(0)
+            rebuild, (_, *rest), state = reduced
+            return rebuild, (plain, *rest), {k: v for k, v in state.items() if k != _SLOT}
+
+    Skippable.__name__ = plain.__name__
+    setattr(Skippable, _PLAIN, plain)
+    setattr(Skippable, _SLOT, _NO_SLOT)
+    return Skippable
 
 
-def _stacks(blocks: Sequence[BlockEntry]) -> dict[int, range]:
-    """The layers of each list of blocks, by the first of them."""
+def _alike(given: Any, output: Any) -> bool:
+    """Whether both are tensors of one shape; a nested tensor has no shape to compare."""
+    if not (isinstance(given, Tensor) and isinstance(output, Tensor)):
+        return False
+    nested = given.is_nested, output.is_nested
+    return all(nested) if any(nested) else given.shape == output.shape
+
+
+def _rehearse(run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    """What the block would return; its inputs, KV caches and random state stay as they are."""
+
+    def spare(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.clone()
+        is_plain = isinstance(value, nn.Module) or not hasattr(value, "__dict__")
+        return value if is_plain else copy.deepcopy(value)
+
+    cuda = {value.device for value in (*args, *kwargs.values()) if getattr(value, "is_cuda", False)}
+    with torch.no_grad(), torch.random.fork_rng(devices=list(cuda)):
+        return run(*map(spare, args), **{name: spare(value) for name, value in kwargs.items()})
+
+
+def _first_layers(blocks: Sequence[BlockEntry]) -> frozenset[int]:
+    """The first layer of each list of blocks."""
     lists = [block.name.rpartition(".")[0] for block in blocks]
-    starts = [i for i, name in enumerate(lists) if i == 0 or name != lists[i - 1]]
-    ends = [*starts[1:], len(blocks)]
-    return {start: range(start, end) for start, end in zip(starts, ends)}
-
-
-def _first_parameter(block: nn.Module) -> str:
-    return next(iter(inspect.signature(block.forward).parameters))
+    return frozenset(i for i, name in enumerate(lists) if i == 0 or name != lists[i - 1])
