@@ -217,7 +217,7 @@ def test_lists_know_their_depth():
         ((), (), (), "baseline_losses has 0 runs"),
         (((1.0,),), (), (0,), "dropping_losses 0"),
         (((1.0,),), ((1.0,),), (), "seeds 0"),
-        (((1.0, 2.0),), ((1.0,),), (0,), r"different lengths \[1, 2\]"),
+        (((1.0, 2.0),), ((1.0,),), (0,), r"of one length, not \[1, 2\]"),
         (((1.0, math.nan),), ((1.0, 1.0),), (0,), r"baseline_losses\[0\]\[1\]=nan"),
         (((1.0, 1.0),), ((math.inf, 1.0),), (0,), r"dropping_losses\[0\]\[0\]=inf"),
     ],

@@ -47,7 +47,7 @@ def test_step_seconds_show_every_step_the_medians_and_the_line(ax):
     assert len(points) == 10
     assert list(medians.get_xdata()) == [1, 3] and np.allclose(medians.get_ydata(), [30, 70])
     assert np.allclose(line.get_xydata(), [[0, 10], [3, 70]])
-    assert line.get_label() == "10.0 + 20.00 a layer"
+    assert line.get_label() == "10.0 ms + 20.00 ms a layer"
 
 
 def test_excess_is_above_the_median_of_the_steps_around():
