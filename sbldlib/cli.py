@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,11 +36,13 @@ def demo(
     steps: Annotated[int, typer.Option(help="Training steps of each arm.")] = DemoConfig.steps,
     saving: Annotated[float, typer.Option(help="Mean drop asked, in (0, 0.4].")] = 0.25,
     seed: Annotated[int, typer.Option(help="Of weights, data order and draws.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of torch.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("data/runs/demo"),
     figures: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("figures"),
 ) -> None:
     """The whole method once: sensitivities, lists, fit; then full depth, PLD and SBLD."""
     config = _at_the_door(DemoConfig, steps=steps, saving=saving, seed=seed)
+    torch.set_num_threads(threads)  # at this size a second thread waits more than it helps
     with _progress() as progress:
         task = progress.add_task("text and problems", total=None)
         record = run_demo(

@@ -61,12 +61,12 @@ class DemoConfig:
 
     preset: str = "tiny"
     saving: float = 0.25
-    warmup_steps: int = 200
-    pilot_steps: int = 200
+    warmup_steps: int = 150
+    pilot_steps: int = 150
     num_pilot_pairs: int = 2
-    steps: int = 600
+    steps: int = 500
     batch_size: int = 16
-    arithmetic_rows: int = 6
+    arithmetic_rows: int = 8
     num_validation_batches: int = 64
     num_problems: int = 500
     learning_rate: float = 3e-3

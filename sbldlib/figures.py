@@ -17,13 +17,13 @@ from .records import LayerLists, PilotData, SensitivityData
 
 COLUMNS = {
     "arm": ("arm", str),
-    "validation_loss": ("validation loss (nats/token)", "{:.3f}".format),
-    "accuracy": ("arithmetic, exact answers", "{:.1%}".format),
-    "seconds": ("training time", "{:.1f} s".format),
+    "validation_loss": ("loss on new text", "{:.3f}".format),
+    "accuracy": ("exact answers", "{:.1%}".format),
+    "seconds": ("seconds", "{:.1f}".format),
     "realised_drop": ("layers dropped", "{:.1%}".format),
     "flops_saved": ("FLOPs saved", "{:.1%}".format),
     "time_saved": ("time saved", "{:.1%}".format),
-    "ceiling": ("ceiling of the saving", "{:.1%}".format),
+    "ceiling": ("ceiling", "{:.1%}".format),
 }
 
 
@@ -39,9 +39,11 @@ def demo_limits(record: DemoRecord) -> str:
     cost = sum(record.preanalysis_seconds.values())
     chance, saving = record.data["chance_level"], record.settings["saving"]
     return (
+        f"Loss in nats per token of text that no run has seen; exact answers to arithmetic "
+        f"problems (by chance {chance:.1%}); the ceiling is the most that this much dropping can save. "
         f"One seed, equal steps, asked saving {saving:.0%}: this shows how the parts work "
         f"together, not which method is better. SBLD's warm-up, sensitivities, pilot and fit took "
-        f"{cost:.0f} s more, which the table leaves out. Arithmetic by chance: {chance:.1%}."
+        f"{cost:.0f} s more, which the table leaves out."
     )
 
 

@@ -34,7 +34,8 @@ def plot_sensitivity(
     if values.max() > 20 * max(np.median(np.abs(values)), 1e-12):
         ax.set_yscale("symlog", linthresh=max(float(np.median(np.abs(values))), 1e-4))
     ax.axhline(0, color=INK, linewidth=0.8)
-    ax.set(xlabel="layer", ylabel=f"sensitivity ({sensitivity_data.unit})", xticks=layers)
+    scale = ",\nlogarithmic away from 0" if ax.get_yscale() == "symlog" else ""
+    ax.set(xlabel="layer", ylabel=f"sensitivity ({sensitivity_data.unit}){scale}", xticks=layers)
     if lists is not None:
         ax.legend()
     return ax

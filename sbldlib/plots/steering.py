@@ -27,7 +27,8 @@ def plot_step_seconds(
     ax.scatter(depths, milliseconds, s=8, color=GREY, label="one step")
     ax.plot(medians.index, medians, "o", color=ORANGE, label="median")
     ends = np.array([0, num_layers])
-    ax.plot(ends, outside + layer * ends, color=BLUE, label=f"{outside:.1f} + {layer:.2f} a layer")
+    label = f"{outside:.1f} ms + {layer:.2f} ms a layer"
+    ax.plot(ends, outside + layer * ends, color=BLUE, label=label)
     ax.set(xlabel="layers that ran", ylabel="milliseconds a step", xlim=(-0.3, num_layers + 0.3))
     ax.set_ylim(0, 3 * float(np.median(milliseconds)))  # a few slow steps must not hide the rest
     ax.legend(loc="upper left")

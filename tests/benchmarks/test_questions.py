@@ -1,0 +1,245 @@
+"""Each question: its arms do what they say, its findings are the arithmetic they claim."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import overhead, panel, saving, sensitivity_cost, throughput
+from benchmarks.common import TINY, bare_step, make_batch, make_model
+from benchmarks.published_layout import PublishedGPT
+from sbldlib.dropping.skipping import attach
+from sbldlib.losses import next_token_loss
+from sbldlib.measure import FlopCount
+from sbldlib.models.gpt import GPT, Block
+from sbldlib.sensitivity import calculate_sensitivities
+
+SMALLEST = dataclasses.replace(TINY, batch_size=2, num_tokens=8)
+
+
+@pytest.mark.parametrize(
+    ("num_skipped", "layers"), [(0, ()), (1, (4,)), (2, (2, 6)), (3, (1, 4, 6)), (8, range(8))]
+)
+def test_skipped_layers_are_spread_over_the_depth(num_skipped: int, layers) -> None:
+    assert saving.evenly(num_skipped, 8) == tuple(layers)
+
+
+def test_the_saving_arms_skip_as_many_blocks_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(SMALLEST)
+    monkeypatch.setattr(saving, "make_model", lambda setting: model)
+    prepared, skipping = saving.prepare(SMALLEST), attach(model)
+    assert list(prepared.arms) == [str(k) for k in range(9)]
+    for name, arm in prepared.arms.items():
+        skipping.reset_calls()
+        arm()
+        assert sum(skipping.calls) == 8 - int(name)
+
+
+def test_a_perfect_saving_is_one_and_half_of_it_a_half() -> None:
+    facts = {"num_layers": 4, "flops_outside_share": 0.2}
+    perfect = {str(k): [10.0 - 2 * k] * 9 for k in range(5)}
+    pooled, worst, step, flops = saving.findings(perfect, facts)
+    assert pooled.spread.median == worst.spread.median == pytest.approx(1.0)
+    assert pooled.verdict == "met"
+    assert step.spread.median == pytest.approx(20.0)  # a quarter of the blocks' 8 of 10 seconds
+    assert flops.spread.median == pytest.approx(20.0)
+    half = {**perfect, **{str(k): [10.0 - k] * 9 for k in (1, 2, 3)}}
+    pooled, worst, *_ = saving.findings(half, facts)
+    assert pooled.spread.median == worst.spread.median == pytest.approx(0.5)
+    assert pooled.verdict == "missed"
+    one_bad = {**perfect, "2": [7.0] * 9}
+    assert saving.findings(one_bad, facts)[1].claim == "the same at the worst k (2 of 4)"
+
+
+def test_overhead_is_a_share_of_the_bare_step_and_its_target_is_for_long_steps() -> None:
+    def rounds(bare: float) -> dict[str, list[float]]:
+        costs = {"bare": 0, "bare again": 0, "mechanism alone": 1e-4, "everything": 1e-3}
+        return {name: [bare + cost] * 9 for name, cost in costs.items()}
+
+    everything, each, of_50_ms, *_ = overhead.findings(rounds(0.05), {})
+    assert everything.spread.median == pytest.approx(2.0)
+    assert everything.verdict == "missed"
+    assert each.spread.median == pytest.approx(1000.0)
+    assert of_50_ms.verdict == ""
+    everything, _, of_50_ms, *_ = overhead.findings(rounds(0.01), {})
+    assert everything.verdict == ""
+    assert of_50_ms.spread.median == pytest.approx(2.0)
+    assert of_50_ms.verdict == "missed"
+
+
+def test_everything_at_keep_one_is_everything_and_drops_nothing() -> None:
+    steps = overhead.all_of_it(SMALLEST, make_batch(SMALLEST))
+    records = [next(steps), next(steps)]
+    steps.close()
+    for record in records:
+        assert record.layers_run == tuple(range(8))
+        assert record.keep_probability == (1.0,) * 8
+        assert record.flops == record.flops_full > 0
+        assert record.controls == {"dropping": True}
+
+
+def test_the_bare_step_trains_a_model_that_was_never_touched() -> None:
+    model, batch = make_model(SMALLEST), make_batch(SMALLEST)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = bare_step(model, batch, SMALLEST, optimizer=optimizer)
+    before = next_token_loss(model, batch).item()
+    for _ in range(5):
+        step()
+    assert next_token_loss(model, batch).item() < before
+    assert type(model.blocks[0]) is Block
+
+
+def test_without_an_optimiser_a_step_ends_with_the_gradients() -> None:
+    model, batch = make_model(SMALLEST), make_batch(SMALLEST)
+    before = [p.clone() for p in model.parameters()]
+    bare_step(model, batch, SMALLEST)()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def published_with_weights_of(model: GPT, activation: nn.Module) -> PublishedGPT:
+    """The published layout with our model's weights."""
+    peer = PublishedGPT(model.config, activation)
+    names = {
+        "token_embedding": "wte", "position_embedding": "wpe", "blocks": "h", "final_norm": "ln_f",
+        "norm1": "ln_1", "norm2": "ln_2", "query_key_value": "c_attn", "attention": "attn",
+        "hidden": "0",
+    }  # fmt: skip
+    weights = {}
+    for name, weight in model.state_dict().items():
+        parts = name.split(".")
+        output = "c_proj" if "attention" in parts else "2"
+        weights[".".join({**names, "output": output}.get(part, part) for part in parts)] = weight
+    weights["lm_head.weight"] = weights["wte.weight"]
+    peer.load_state_dict(weights)
+    return peer
+
+
+def test_the_published_layout_is_the_same_model_but_for_its_gelu() -> None:
+    model, batch = make_model(SMALLEST), make_batch(SMALLEST)
+    ours = next_token_loss(model, batch)
+    alike = published_with_weights_of(model, nn.GELU("tanh"))
+    torch.testing.assert_close(alike(*batch), ours)
+    assert sum(p.numel() for p in alike.parameters()) == model.num_parameters()
+    exact = published_with_weights_of(model, nn.GELU())
+    torch.testing.assert_close(exact(*batch), ours, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.peer
+def test_every_peer_has_as_many_weights_and_learns_from_the_same_batch() -> None:
+    pytest.importorskip("transformers")
+    theirs = throughput.transformers_model(SMALLEST)
+    assert sum(p.numel() for p in theirs.parameters()) == make_model(SMALLEST).num_parameters()
+    assert theirs.config._attn_implementation == "sdpa"
+    prepared = throughput.prepare(SMALLEST)
+    for arm in prepared.arms.values():
+        arm()
+    rounds = {name: [0.5] * 9 for name in prepared.arms}
+    rounds["ours step"] = [0.25] * 9
+    found = {f.claim: f for f in throughput.findings(rounds, prepared.facts)}
+    assert found["tokens/s, our GPT, whole step"].spread.median == 16 / 0.25
+    claim = "tokens/s, ours / transformers' GPT2LMHeadModel, whole step"
+    assert found[claim].spread.median == 2.0
+    claim = "tokens/s, ours / nanoGPT's published layout, forward and backward"
+    assert found[claim].spread.median == 1.0
+
+
+def test_without_transformers_the_other_peer_is_timed_and_the_gap_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(throughput, "installed_version", lambda _: None)
+    prepared = throughput.prepare(SMALLEST)
+    assert not any("transformers" in name for name in prepared.arms)
+    assert "!! SKIPPED: transformers is not installed" in capsys.readouterr().err
+    rounds = {name: [0.5] * 9 for name in prepared.arms}
+    claims = " ".join(f.claim for f in throughput.findings(rounds, prepared.facts))
+    assert "published" in claims
+    assert "transformers" not in claims
+
+
+def test_naive_sensitivities_are_the_kits() -> None:
+    model = make_model(SMALLEST).eval()
+    batches = [make_batch(SMALLEST, seed) for seed in (0, 1)]
+    naive = sensitivity_cost.naive_sensitivities(model, batches)
+    assert naive == pytest.approx(calculate_sensitivities(model, batches=batches).values, abs=1e-6)
+    assert attach(model).skipped == frozenset()
+
+
+def test_the_cost_in_flops_is_half_as_large_as_the_blocks_are_many() -> None:
+    # Three blocks of 1 and nothing else: kit 3 + (2 + 1 + 0), naive 3 + (2 + 2 + 2).
+    assert sensitivity_cost.flops_ratio(FlopCount(blocks=(1.0,) * 3, outside=0.0)) == 6 / 9
+    # With a head of 1: kit 4 + (3 + 2 + 1), naive 4 + (3 + 3 + 3).
+    assert sensitivity_cost.flops_ratio(FlopCount(blocks=(1.0,) * 3, outside=1.0)) == 10 / 13
+
+
+def test_the_target_of_the_sensitivities_is_for_twelve_layers() -> None:
+    rounds = {"kit": [0.61] * 9, "naive": [1.0] * 9}
+    facts = {"num_layers": 12, "flops_ratio": 0.5}
+    assert sensitivity_cost.findings(rounds, facts)[0].verdict == "missed"
+    assert sensitivity_cost.findings(rounds, {**facts, "num_layers": 8})[0].verdict == ""
+
+
+def test_the_panels_cost_is_a_share_of_training_on_long_steps() -> None:
+    rounds = {
+        "without": [0.1] * 9, "with": [0.104] * 9, "panel": [0.02] * 9, "drawing": [0.01] * 9,
+    }  # fmt: skip
+    share, cost, drawing = panel.findings(rounds, {})
+    assert share.spread.median == pytest.approx(2.0)
+    assert share.verdict == "met"
+    assert cost.spread.median == pytest.approx(4.0)
+    assert cost.verdict == "missed"
+    assert drawing.spread.median == pytest.approx(10.0)
+    short = {**rounds, "without": [0.01] * 9}
+    assert panel.findings(short, {})[0].verdict == ""
+
+
+def test_both_panel_arms_train_at_full_depth_and_time_each_window_but_the_first() -> None:
+    pytest.importorskip("ipywidgets")
+    model = make_model(SMALLEST)
+    attach(model)
+    for arm in (panel.without_panel, panel.with_panel):
+        for values in arm(model, SMALLEST).values():
+            assert len(values) == panel.NUM_WINDOWS - 1
+            assert all(0 <= value < 10 for value in values)
+        assert attach(model).calls == [1] * 8
+
+
+def test_the_panels_clock_tells_the_wall_from_the_other_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Between looks 3 s pass; the process takes 2 s of processor time, this thread 1.5 of them.
+    looks = {name: itertools.count(0, step) for name, step in CLOCKS.items()}
+    fake = {name: functools.partial(next, count) for name, count in looks.items()}
+    monkeypatch.setattr(panel, "time", SimpleNamespace(**fake))
+    clock = panel.Clock()
+    for step in range(panel.NUM_STEPS):
+        clock.after_step(SimpleNamespace(step=step))
+    assert clock.seconds_per_step == [3 / panel.STEPS_PER_WINDOW] * (panel.NUM_WINDOWS - 1)
+    assert clock.others_per_second == pytest.approx([0.5 / 3] * (panel.NUM_WINDOWS - 1))
+
+
+CLOCKS = {"perf_counter": 3.0, "process_time": 2.0, "thread_time": 1.5}
+
+
+def test_without_ipywidgets_the_panel_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panel, "installed_version", lambda _: None)
+    with pytest.raises(panel.UnavailableError, match="ipywidgets is not installed"):
+        panel.prepare(SMALLEST)
+
+
+def test_the_benchmarks_need_torch_numpy_tokenizers_and_safetensors_alone() -> None:
+    code = """
+import sys
+others = "IPython ipywidgets matplotlib pandas PIL rich scipy seaborn transformers typer"
+sys.modules.update(dict.fromkeys(others.split()))
+import benchmarks.__main__
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)

@@ -1,0 +1,97 @@
+"""What the README says is so: its commands, tables, pictures, links, snippet and numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import sbldlib
+from sbldlib.demo import DemoRecord
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+spec = importlib.util.spec_from_file_location("figures_make", ROOT / "figures" / "make.py")
+assert spec is not None and spec.loader is not None
+make = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make)
+
+
+def section(name: str) -> str:
+    return README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
+
+
+def test_starts_with_one_sentence_one_picture_and_two_commands():
+    parts = README.split("\n\n")
+    assert parts[0].startswith("# ") and parts[1].count(". ") == 0 and parts[1].endswith(".")
+    assert parts[2].startswith("![") and parts[3].startswith("```sh\nmake lab")
+    assert "make test" in parts[3]
+
+
+def test_every_make_target_it_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets | {"sure"}
+
+
+def test_the_eight_commands_with_their_leading_arguments():
+    rows = re.findall(r"^\| `(\w+)\(([^)]*)\)` \|", README, re.M)
+    assert len(rows) == 8
+    for name, arguments in rows:
+        parameters = list(inspect.signature(getattr(sbldlib, name)).parameters)
+        asked = arguments.split(", ")
+        assert parameters[: len(asked)] == asked, name
+
+
+def test_every_notebook_has_its_row_and_every_row_its_notebook():
+    listed = re.findall(r"^\| \[(\d\d) · [^\]]+\]\(notebooks/([\w.]+)\)", README, re.M)
+    assert [f"{number}" for number, _ in listed] == [name[:2] for _, name in listed]
+    files = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert [name for _, name in listed] == files
+
+
+def test_links_and_pictures_lead_to_files_and_pictures_have_words():
+    for alt, target in re.findall(r"(!?\[[^\]]*\])\(([^)]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+        if alt.startswith("!"):
+            assert len(alt) > 40, f"{target} needs words for those who cannot see it"
+
+
+def test_every_committed_figure_is_shown():
+    shown = set(re.findall(r"\(figures/(\w+\.png)\)", README))
+    assert shown == {path.name for path in (ROOT / "figures").glob("*.png")}
+
+
+def test_demo_table_is_the_record_s():
+    assert section("demo") == make.demo_section(DemoRecord.load(make.DEMO))
+
+
+def test_section_is_replaced_and_the_rest_kept():
+    text = "a\n<!-- x -->\nold\n<!-- /x -->\nb"
+    assert make.with_section(text, "x", "new") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
+
+
+def test_the_snippet_runs(capsys):
+    snippet = re.search(r"```python\n(.*?)```", README, re.S)
+    assert snippet is not None
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randint(0, 16, (2, 9), generator=generator) for _ in range(3)]
+    model = sbldlib.GPT(
+        sbldlib.GPTConfig(
+            vocabulary_size=16, context_length=8, num_layers=4, num_heads=2, width=16
+        )
+    )
+    space = {"model": model, "batches": [(t[:, :-1], t[:, 1:]) for t in tokens]}
+    exec(snippet[1], space)
+    assert 0.1 < space["run"].realised_drop < 0.3
+    assert f"{space['run'].losses[-1]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["issue", "session", "/work/", "DEVELOPERS"])
+def test_the_project_speaks_of_itself_alone(word):
+    assert word not in README
