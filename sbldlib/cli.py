@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -99,7 +100,7 @@ def _progress() -> Progress:
 
 def _print_table(record: DemoRecord) -> None:
     header, *rows = demo_rows(record)
-    table = Table(*header)
+    table = Table(*header, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -1,7 +1,8 @@
 """The whole method once through, on a small GPT: what `sbld demo` and the first notebook show.
 
-Warm-up, sensitivities, lists, pilot variance, PWEGD fit; then full depth, PLD and SBLD from one
-seed at equal steps, each with its learning rate decayed to its own end. One seed shows how the
+Warm-up, sensitivities, lists, pilot variance, PWEGD fit; then full depth, PLD, SBLD and, as a
+control, a full-depth model with as many layers as SBLD runs on average, all from one seed at equal
+steps, each with its learning rate decayed to its own end. One seed shows how the
 parts work together; it is no evidence that one method is better (METHOD section 7).
 """
 
@@ -37,7 +38,7 @@ from .training.race import race
 
 UNREACHED = 1_000_000  # a step beyond every run
 SENSITIVITY_BATCHES = 32
-ARMS = ("full depth", "pld", "sbld")
+ARMS = ("full depth", "pld", "sbld", "shallower")
 OnStage = Callable[[str, int], None]  # what begins, and how many steps it takes
 OnStep = Callable[[StepRecord], None]
 
@@ -166,9 +167,9 @@ class Demo:
         )
 
     def arms(self, known: PreAnalysis) -> dict[str, RunRecord]:
-        """Full depth, PLD and SBLD from one seed, a step each in turn, at equal steps."""
+        """All arms from one seed, a step each in turn, at equal steps."""
         self._on_stage(f"{', '.join(ARMS)} in turn", self.config.steps * len(ARMS))
-        models = {arm: self.model() for arm in ARMS}
+        models = {arm: self._arm_model(arm) for arm in ARMS}
         methods = {arm: self._method(arm, models[arm], known) for arm in ARMS}
         optimizers = {arm: self.optimizer(model) for arm, model in models.items()}
         config = {arm: self._config(self.config.steps, arm) for arm in ARMS}
@@ -254,9 +255,15 @@ class Demo:
             seed=seed,
         )
 
+    def _arm_model(self, arm: str) -> GPT:
+        if arm != "shallower":
+            return self.model()
+        num_layers = round((1 - self.config.saving) * PRESETS[self.config.preset].num_layers)
+        return GPT.from_preset(self.config.preset, self.config.seed, num_layers=num_layers)
+
     def _method(self, arm: str, model: GPT, known: PreAnalysis) -> LayerDropping:
         seed = self.config.seed
-        if arm == "full depth":
+        if arm in ("full depth", "shallower"):
             return make_method("none", model, seed=seed)
         if arm == "pld":
             return make_method("pld", model, saving=self.config.saving, seed=seed)
@@ -312,18 +319,28 @@ def scheduler_from(pilot: PilotData, lists: LayerLists, *, saving: float) -> Var
 def table_rows(runs: dict[str, RunRecord], *, outside_share: float) -> list[dict[str, Any]]:
     """One row an arm, against the first: what was realised, saved, and could be saved at most."""
     baseline = next(iter(runs.values()))
-    return [
-        {
-            "arm": arm,
-            **run.final,
-            "seconds": run.seconds,
-            "realised_drop": run.realised_drop,
-            "flops_saved": run.flops_saved,
-            "time_saved": 1 - run.seconds / baseline.seconds,
-            "ceiling": (1 - outside_share) * run.realised_drop,
-        }
-        for arm, run in runs.items()
-    ]
+    rows = []
+    for arm, run in runs.items():
+        not_run = _share_saved(run, baseline, lambda step: len(step.layers_run))
+        rows.append(
+            {
+                "arm": arm,
+                **run.final,
+                "seconds": run.seconds,
+                "layers_not_run": not_run,
+                "flops_saved": _share_saved(run, baseline, lambda step: step.flops),
+                "time_saved": _share_saved(run, baseline, lambda step: step.seconds),
+                "ceiling": (1 - outside_share) * not_run,
+            }
+        )
+    return rows
+
+
+def _share_saved(
+    run: RunRecord, baseline: RunRecord, amount: Callable[[StepRecord], float]
+) -> float:
+    """The share of the baseline's amount that the run did without."""
+    return 1 - sum(map(amount, run)) / sum(map(amount, baseline))
 
 
 def _outside_share(demo: Demo) -> float:

@@ -79,8 +79,8 @@ def load_artefact(name: str, *, made_by: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def attempt(check: Callable[[Any], None], answer: Any) -> bool:
-    """Run an exercise's check on an answer and print what it found; True where it is right.
+def attempt(check: Callable[[Any], None], answer: Any) -> None:
+    """Run an exercise's check on an answer and print what it found.
 
     Args:
         check: raises AssertionError with a sentence that names what is wrong.
@@ -90,6 +90,5 @@ def attempt(check: Callable[[Any], None], answer: Any) -> bool:
         check(answer)
     except Exception as error:  # whatever the reader's code raises is a finding, not a crash
         print(f"Not yet. {type(error).__name__}: {error}")
-        return False
-    print("Right.")
-    return True
+    else:
+        print("Right.")

@@ -21,6 +21,7 @@ METHOD_STYLE = {
     "pld": (ORANGE, "--"),
     "uniform": (GREEN, ":"),
     "linear": (PINK, "-."),
+    "shallower": (GREEN, ":"),
 }
 RAN_OR_SKIPPED = ListedColormap(["#e9e4da", BLUE])  # skipped, ran
 PROBABILITY = "cividis"  # made for colour-blind readers, monotone in grey
