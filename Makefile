@@ -59,7 +59,7 @@ notebooks: $(LAB)  ## Execute every notebook in order, in place, at the cpu tier
 	@$(PY) notebooks/run_all.py
 
 figures: $(LAB)  ## Rebuild every figure that the README and the notebooks show
-	@$(PY) figures/make.py
+	@PYTHONPATH=. $(PY) figures/make.py
 
 bench: $(TEST)  ## Measure speed and saving on this machine, print the table, redraw its figure
 	@$(PY) -m benchmarks

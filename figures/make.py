@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.report import redraw, rows
+from benchmarks.results import Result
 from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
 from sbldlib.records import write_atomically
@@ -26,6 +28,14 @@ def demo_section(record: DemoRecord) -> str:
     return "\n".join([*lines, "", f"{demo_limits(record)} Measured {found['date']} on {machine}."])
 
 
+def benchmark_section(results: list[Result]) -> str:
+    """What was measured against a target, in Markdown; benchmarks/README.md has all of it."""
+    header, *measured = rows(results)
+    chosen = [header, *(row for row in measured if row[header.index("target")])]
+    lines = [f"| {' | '.join(row)} |" for row in chosen]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+
+
 def with_section(text: str, name: str, section: str) -> str:
     """The text with what stands between <!-- name --> and <!-- /name --> replaced."""
     head, _, rest = text.partition(f"<!-- {name} -->")
@@ -40,6 +50,7 @@ def main() -> None:
         print(path.relative_to(ROOT))
     readme = ROOT / "README.md"
     text = with_section(readme.read_text(), "demo", demo_section(record))
+    text = with_section(text, "benchmarks", benchmark_section(redraw()))
     write_atomically(readme, text.encode())
 
 

@@ -190,7 +190,7 @@ def test_no_python_in_range_is_said_and_nothing_is_made(folder: Folder) -> None:
     folder.add_python("python3", out_of_range=True)
     run = folder.make("lab")
     assert run.returncode != 0
-    assert "No Python from 3.10 to 3.13 here (tried: python3.13" in run.stderr
+    assert "No Python from 3.10 to 3.13 here (tried: python3 python3.13" in run.stderr
     assert "make lab PYTHON=/path/to/python3" in run.stderr
     assert not (folder.path / ".venv").exists()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import sbldlib
+from benchmarks.results import load_results
 from sbldlib.demo import DemoRecord
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,10 @@ def test_demo_table_is_the_record_s():
     assert section("demo") == make.demo_section(DemoRecord.load(make.DEMO))
 
 
+def test_benchmark_table_is_the_results_s():
+    assert section("benchmarks") == make.benchmark_section(load_results())
+
+
 def test_section_is_replaced_and_the_rest_kept():
     text = "a\n<!-- x -->\nold\n<!-- /x -->\nb"
     assert make.with_section(text, "x", "new") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
@@ -82,9 +87,7 @@ def test_the_snippet_runs(capsys):
     generator = torch.Generator().manual_seed(0)
     tokens = [torch.randint(0, 16, (2, 9), generator=generator) for _ in range(3)]
     model = sbldlib.GPT(
-        sbldlib.GPTConfig(
-            vocabulary_size=16, context_length=8, num_layers=4, num_heads=2, width=16
-        )
+        sbldlib.GPTConfig(vocabulary_size=16, context_length=8, num_layers=4, num_heads=2, width=16)
     )
     space = {"model": model, "batches": [(t[:, :-1], t[:, 1:]) for t in tokens]}
     exec(snippet[1], space)
