@@ -7,6 +7,7 @@ cannot use it), execution counts and outputs stay, so that a reader on the web s
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def run(path: Path, *, timeout_seconds: int = 1800) -> int:
 
 def main() -> None:
     """Run the notebooks named, or all of them."""
+    os.environ.setdefault("SBLD_PANEL", "sync")  # nobody is here to steer
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     paths = parser.parse_args().notebooks or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .dropping.blocks import NoBlocksError
 from .dropping.skipping import attach
 from .losses import device_of, next_token_loss, to_device
 from .records import Record
+
+_COUNTING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,8 @@ def _count_by_block(blocks: Sequence[nn.Module], run: Callable[[], None]) -> tup
     counter = FlopCounterMode(display=False)
     by_block = _BlockCounter(blocks, counter.get_total_flops)
     # Of the attention kernels, only the plain one is counted on every device.
-    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+    # Both settings are the process's own: a second thread would restore what the first had set.
+    with _COUNTING, sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         try:
             with counter:
                 run()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
-from small import D, EncoderLM, T, V, gpt, random_batches, same_weights, weights
+from small import D, EncoderLM, Source, T, V, gpt, random_batches, same_weights, weights
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
@@ -193,3 +195,18 @@ def test_a_batch_may_hold_dicts_scalars_and_none(batch):
 
 def test_memory_of_a_cpu_is_not_known():
     assert peak_memory_bytes(torch.device("cpu")) is None
+
+
+def test_counting_in_several_threads_leaves_the_process_as_it_was():
+    """Stance and attention kernel are set for the whole process while a thread counts."""
+    before = torch._dynamo.eval_frame._stance, torch.backends.cuda.flash_sdp_enabled()
+    models = [gpt(2) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda m=m: [count_flops(m, Source().batch(0)) for _ in range(4)])
+        for m in models
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (torch._dynamo.eval_frame._stance, torch.backends.cuda.flash_sdp_enabled()) == before

@@ -110,12 +110,12 @@ def test_the_chance_level_is_the_best_constant_answer_of_each_kind():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ad", 1, 5), "kinds='ad' is not known; did you mean 'add'"),
+        (("ad", 1, 5), "kinds='ad' is not known .did you mean 'add'"),
         (((), 1, 5), "names no kind"),
         (("add", 0, 5), "depth=0"),
         (("add", 9, 5), r"depth=9 is outside 1\.\.8"),
         (("add", 1, 0), "num=0"),
-        (("add", 1, 5, "valid"), "split='valid' is not known; did you mean 'validation'"),
+        (("add", 1, 5, "valid"), "split='valid' is not known .did you mean 'validation'"),
         (("add", 1, 5, "train", -1), "seed=-1"),
     ],
 )
