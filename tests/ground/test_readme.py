@@ -7,7 +7,6 @@ import inspect
 import re
 from pathlib import Path
 
-import pytest
 import torch
 
 import sbldlib
@@ -93,8 +92,3 @@ def test_the_snippet_runs(capsys):
     exec(snippet[1], space)
     assert 0.1 < space["run"].realised_drop < 0.3
     assert f"{space['run'].losses[-1]}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("word", ["issue", "session", "/work/", "DEVELOPERS"])
-def test_the_project_speaks_of_itself_alone(word):
-    assert word not in README
