@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -206,9 +207,12 @@ def test_both_panel_arms_train_at_full_depth_and_time_each_window_but_the_first(
     model = make_model(SMALLEST)
     attach(model)
     for arm in (panel.without_panel, panel.with_panel):
-        for values in arm(model, SMALLEST).values():
+        for name, values in arm(model, SMALLEST).items():
             assert len(values) == panel.NUM_WINDOWS - 1
-            assert all(0 <= value < 10 for value in values)
+            # "panel" is a difference of two clocks and may fall below 0; how it is reckoned is
+            # held by the test below, on a clock that does not tick by itself.
+            assert all(map(math.isfinite, values))
+            assert name == "panel" or min(values) > 0
         assert attach(model).calls == [1] * 8
 
 
