@@ -2,8 +2,8 @@
 
 Warm-up, sensitivities, lists, pilot variance, PWEGD fit; then full depth, PLD, SBLD and, as a
 control, a full-depth model with as many layers as SBLD runs on average, all from one seed at equal
-steps, each with its learning rate decayed to its own end. One seed shows how the
-parts work together; it is no evidence that one method is better (METHOD section 7).
+steps, each with its learning rate decayed to its own end. One seed shows how the parts work
+together; it is no evidence that one method is better (METHOD section 7).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class DemoRecord(Record):
     """What one demonstration measured.
 
     Attributes:
-        settings, environment, date: what ran, on what, when.
+        settings, environment: what ran; on what and when.
         data: the description of the text and problems.
         sensitivity, lists, pilot, fit: the pre-analysis, as plain values.
         preanalysis_seconds: what each part of it cost.
@@ -220,7 +220,7 @@ class Demo:
         )
         clock.lap("warm-up")
         self._on_stage("sensitivities", 0)
-        # Training text that no step of any run here will reach.
+        # Batches of the training text that no step of any run here will draw.
         batches = [self.data.train.batch(UNREACHED + i) for i in range(SENSITIVITY_BATCHES)]
         measured = calculate_sensitivities(
             model, batches=batches, iteration=self.config.warmup_steps
@@ -230,7 +230,7 @@ class Demo:
 
     def _pilot(self, sensitivity: SensitivityData, lists: LayerLists) -> PilotData:
         config = self._config(self.config.pilot_steps, "pilot")
-        # Seeds of their own: the arms are compared on a seed that the pre-analysis has not seen.
+        # Seeds of their own: the schedule is fitted to runs that are not the arms'.
         seeds = [self.config.seed + 1 + pair for pair in range(self.config.num_pilot_pairs)]
         return run_pilot(
             self.model,
