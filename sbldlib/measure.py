@@ -29,10 +29,21 @@ class FlopCount(Record):
     Attributes:
         blocks: of each residual block.
         outside: of everything else: embeddings, head, loss.
+        blocks_forward: the forward part of each block's; the rest is backward, with what activation
+            recomputation runs again. By default a third, as where every operand takes a gradient.
     """
 
     blocks: tuple[float, ...]
     outside: float
+    blocks_forward: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        forward = self.blocks_forward or tuple(block / 3 for block in self.blocks)
+        if len(forward) != len(self.blocks):
+            raise ValueError(
+                f"blocks_forward is for {len(forward)} layers, blocks for {len(self.blocks)}"
+            )
+        object.__setattr__(self, "blocks_forward", tuple(forward))
 
     @property
     def full(self) -> float:
@@ -44,9 +55,29 @@ class FlopCount(Record):
         """Share q of a full step that no layer dropping can save; 1 where nothing is counted."""
         return self.outside / self.full if self.full else 1.0
 
-    def of(self, layers_run: Iterable[int]) -> float:
-        """Operations of a step in which these layers ran."""
-        return self.outside + sum(self.blocks[layer] for layer in layers_run)
+    def of(
+        self,
+        layers_run: Iterable[int],
+        *,
+        forward_share: Sequence[float] = (),
+        backward_share: Sequence[float] = (),
+    ) -> float:
+        """Operations of a step in which these layers ran, all of them or these shares of rows.
+
+        Args:
+            layers_run: layers that ran; not read where `forward_share` is given.
+            forward_share, backward_share: one a layer, in [0, 1], as in `StepRecord`.
+        """
+        if not (forward_share or backward_share):
+            return self.outside + sum(self.blocks[layer] for layer in layers_run)
+        ran = set(layers_run)
+        forward = forward_share or [float(layer in ran) for layer in range(len(self.blocks))]
+        backward = backward_share or forward
+        parts = zip(self.blocks, self.blocks_forward, forward, backward, strict=True)
+        return self.outside + sum(
+            ahead * forwards + (whole - ahead) * backwards
+            for whole, ahead, forwards, backwards in parts
+        )
 
     def ceiling(self, drop: float) -> float:
         """The most that a mean drop of this share of the layers can save: (1 - q) * drop."""
@@ -70,11 +101,12 @@ def count_flops(model: nn.Module, batch: Any, *, loss=next_token_loss) -> FlopCo
     device = device_of(model)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), depth, _training_mode(model), torch.enable_grad():
-        counts, total = _count_by_block(blocks, lambda: loss(model, row).backward())
+        forward, counts, total = _count_by_block(blocks, lambda: loss(model, row))
     model.zero_grad(set_to_none=True)
     return FlopCount(
         blocks=tuple(float(count * num_rows) for count in counts),
         outside=float((total - sum(counts)) * num_rows),
+        blocks_forward=tuple(float(count * num_rows) for count in forward),
     )
 
 
@@ -133,8 +165,10 @@ class _BlockCounter:
             self._in_backward.discard(layer)
 
 
-def _count_by_block(blocks: Sequence[nn.Module], run: Callable[[], None]) -> tuple[list[int], int]:
-    """Operations of each block, and of all of `run`."""
+def _count_by_block(
+    blocks: Sequence[nn.Module], forward: Callable[[], Tensor]
+) -> tuple[list[int], list[int], int]:
+    """Operations of each block's forward, of its forward and backward, and of all there is."""
     counter = FlopCounterMode(display=False)
     by_block = _BlockCounter(blocks, counter.get_total_flops)
     # Of the attention kernels, only the plain one is counted on every device.
@@ -142,10 +176,12 @@ def _count_by_block(blocks: Sequence[nn.Module], run: Callable[[], None]) -> tup
     with _COUNTING, sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         try:
             with counter:
-                run()
+                value = forward()
+                ahead = list(by_block.counts)
+                value.backward()
         finally:
             by_block.close()
-    return by_block.counts, counter.get_total_flops()
+    return ahead, by_block.counts, counter.get_total_flops()
 
 
 def _on_gradient(tensors: Any, then: Callable[[], None]) -> None:

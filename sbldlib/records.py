@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ class Record:
             raise ValueError(f"kind={kind!r} in this file, {cls.__name__!r} was asked for")
         if version != FORMAT:
             raise ValueError(f"format={version!r} of {kind} is not this version's {FORMAT}")
-        names = {f.name for f in dataclasses.fields(cls)}
-        if body.keys() != names:
-            odd = sorted(body.keys() ^ names)
+        fields = dataclasses.fields(cls)
+        names = {f.name for f in fields}
+        # A file from before a field was added holds its default.
+        needed = {f.name for f in fields if f.default is MISSING and f.default_factory is MISSING}
+        if odd := sorted((body.keys() - names) | (needed - body.keys())):
             raise ValueError(f"{kind}: fields {odd} are missing or unknown")
         return cls(**{name: _tuples(value) for name, value in body.items()})
 
@@ -93,6 +95,7 @@ class SensitivityData(Record):
         unit: "nats per token" for loss differences.
         num_batches: batches that the values are means over.
         iteration: training iteration of the measured model, where known.
+        samples: [layer][batch], what the values are means of; empty where it was not kept.
     """
 
     values: tuple[float, ...]
@@ -101,6 +104,7 @@ class SensitivityData(Record):
     unit: str = "nats per token"
     num_batches: int = 0
     iteration: int | None = None
+    samples: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", check_finite("values", self.values))
@@ -112,6 +116,17 @@ class SensitivityData(Record):
             raise ValueError(
                 f"standard_errors has {len(errors)} entries, values has {len(self.values)}"
             )
+        object.__setattr__(self, "samples", self._checked_samples())
+
+    def _checked_samples(self) -> tuple[tuple[float, ...], ...]:
+        rows = tuple(check_finite(f"samples[{i}]", row) for i, row in enumerate(self.samples))
+        sizes = {len(row) for row in rows}
+        if rows and (len(rows) != len(self.values) or sizes != {self.num_batches}):
+            raise ValueError(
+                f"samples is {len(rows)} x {sorted(sizes)}; it must be num_layers x num_batches = "
+                f"{len(self.values)} x {self.num_batches}, or empty"
+            )
+        return rows
 
     @property
     def num_layers(self) -> int:
@@ -154,7 +169,8 @@ class PilotData(Record):
         baseline_losses, dropping_losses: [num_pairs][num_iterations], nats per token.
         seeds: one a pair.
         mean_keep: the mean keep probability that the dropping runs applied.
-        seconds: what all these runs cost.
+        seconds: what all these runs cost, in wall-clock; to be charged to what uses the pilot.
+        flops: the same in floating-point operations run; 0 where they were not counted.
     """
 
     baseline_losses: tuple[tuple[float, ...], ...]
@@ -162,6 +178,7 @@ class PilotData(Record):
     seeds: tuple[int, ...]
     mean_keep: float
     seconds: float
+    flops: float = 0.0
 
     def __post_init__(self) -> None:
         pairs = len(self.baseline_losses)
@@ -171,6 +188,8 @@ class PilotData(Record):
                 f"seeds {len(self.seeds)}; each pair needs one of each"
             )
         check_range("mean_keep", self.mean_keep, 0, 1, low_open=True)
+        for name in ("seconds", "flops"):
+            check_range(name, getattr(self, name), 0, math.inf, high_open=True)
         lengths = {len(run) for run in self.baseline_losses + self.dropping_losses}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"pilot runs must be of one length, not {sorted(lengths)}")
@@ -182,6 +201,11 @@ class PilotData(Record):
     def num_iterations(self) -> int:
         """Training iterations of each run."""
         return len(self.baseline_losses[0])
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps of all runs together: what the pilot cost, in steps."""
+        return 2 * len(self.seeds) * self.num_iterations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +224,9 @@ class StepRecord(Record):
         flops_full: what full depth would have run.
         keep_probability: one a layer, in (0, 1]; empty where no method is attached.
         layers_run: layers whose blocks were seen to run.
+        forward_share: share of the batch's rows for which each layer ran forward; () where it is
+            1 for layers_run and 0 for the others.
+        backward_share: the same of backward; () where it is as forward.
         evaluations: results measured after the step, at full depth.
         controls: values that the live controls held during the step.
     """
@@ -215,8 +242,20 @@ class StepRecord(Record):
     flops_full: float
     keep_probability: tuple[float, ...] = ()
     layers_run: tuple[int, ...] = ()
+    forward_share: tuple[float, ...] = ()
+    backward_share: tuple[float, ...] = ()
     evaluations: dict[str, float] = field(default_factory=dict)
     controls: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_layers_forward(self) -> float:
+        """Layers that ran forward, a layer that ran for part of the rows counting as that part."""
+        return math.fsum(self.forward_share) if self.forward_share else len(self.layers_run)
+
+    @property
+    def num_layers_backward(self) -> float:
+        """Layers that ran backward, counted like `num_layers_forward`."""
+        return math.fsum(self.backward_share) if self.backward_share else self.num_layers_forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +312,16 @@ class RunRecord(Record):
     @property
     def realised_drop(self) -> float:
         """Share of layer runs that were skipped, over the whole run."""
-        run = sum(len(step.layers_run) for step in self.steps)
-        asked = self.num_layers * len(self.steps)
-        return 1 - run / asked if asked else 0.0
+        return self._drop([step.num_layers_forward for step in self.steps])
+
+    @property
+    def realised_backward_drop(self) -> float:
+        """Share of the layers' backward runs that were skipped, over the whole run."""
+        return self._drop([step.num_layers_backward for step in self.steps])
+
+    def _drop(self, layers_per_step: list[float]) -> float:
+        full = self.num_layers * len(self.steps)
+        return 1 - math.fsum(layers_per_step) / full if full else 0.0
 
     @property
     def flops_saved(self) -> float:

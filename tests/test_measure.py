@@ -52,6 +52,51 @@ def test_a_step_without_some_layers_costs_what_torch_counts(make_model, skipped,
         assert counted.of(set(range(4)) - skipped) == counted_by_torch(model, batch)
 
 
+def test_the_forward_part_of_a_block_is_counted_by_itself(batch):
+    forward = 2 * ROWS * T * (12 * D * D + 2 * T * D)
+    counted = count_flops(gpt(), batch)
+    assert counted.blocks_forward == (forward,) * 4
+    model = gpt()
+    model.activation_recomputation = True
+    again = count_flops(model, batch)
+    assert again.blocks_forward == counted.blocks_forward, "what runs again is backward"
+    assert count_flops(RecomputingLM(), batch).blocks_forward == pytest.approx(
+        count_flops(EncoderLM(), batch).blocks_forward
+    )
+    half = gpt()
+    for part in (half.token_embedding, half.position_embedding, *half.blocks[:2]):
+        part.requires_grad_(False)
+    frozen = count_flops(half, batch)
+    assert frozen.blocks_forward == counted.blocks_forward
+    assert frozen.blocks[:2] == frozen.blocks_forward[:2]
+
+
+def test_operations_of_shares():
+    counted = FlopCount(blocks=(10.0, 20.0, 30.0), outside=40.0, blocks_forward=(4.0, 5.0, 6.0))
+    assert counted.of((0, 2), forward_share=(1, 0, 1)) == counted.of((0, 2)) == 80
+    assert counted.of((), forward_share=(0.5, 0, 1)) == 40 + 5 + 30
+    assert counted.of((0, 1, 2), backward_share=(0, 0.5, 1)) == 40 + 4 + (5 + 7.5) + 30
+    assert counted.of((1, 2), backward_share=(0, 0, 1)) == 40 + 5 + 30
+    both = counted.of((), forward_share=(0.5, 1, 0), backward_share=(0.25, 0, 0))
+    assert both == 40 + 0.5 * 4 + 0.25 * 6 + 5
+    assert FlopCount.from_json(counted.to_json()) == counted
+    assert FlopCount(blocks=(3.0,), outside=1.0).blocks_forward == (1.0,)
+    with pytest.raises(ValueError, match="blocks_forward is for 1 layers, blocks for 2"):
+        FlopCount(blocks=(1.0, 2.0), outside=0.0, blocks_forward=(1.0,))
+    with pytest.raises(ValueError):
+        counted.of((), forward_share=(1.0, 1.0))
+
+
+def test_a_draw_does_not_lower_the_count(batch):
+    model = gpt()
+    skipping = attach(model)
+    skipping.set_rows({0: (1,)})
+    skipping.set_forward_only({1}, gradient="none")
+    skipping.set_residual_scale({2: 2.0})
+    assert count_flops(model, batch) == count_flops(gpt(), batch)
+    assert skipping.forward_only == {1} and skipping.rows == {0: (1,)}
+
+
 def test_the_parts_of_a_count():
     counted = FlopCount(blocks=(10.0, 20.0, 30.0), outside=40.0)
     assert counted.full == 100 and counted.outside_share == 0.4

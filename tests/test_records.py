@@ -249,9 +249,30 @@ def test_a_run_is_iterable_over_its_steps_and_sums_them_up():
     assert {len(column) for column in table.values()} == {3}
 
 
+def test_layers_that_ran_for_a_part_of_the_rows_count_as_that_part():
+    run = run_record(
+        step(0, layers_run=(0, 1)),
+        step(1, layers_run=(0,), forward_share=(0.5, 0.0)),
+        step(2, layers_run=(0, 1), backward_share=(0.0, 1.0)),
+        step(3, layers_run=(0, 1), forward_share=(1.0, 0.5), backward_share=(0.25, 0.0)),
+    )
+    assert [s.num_layers_forward for s in run] == [2, 0.5, 2, 1.5]
+    assert [s.num_layers_backward for s in run] == [2, 0.5, 1, 0.25]
+    assert run.realised_drop == 1 - 6 / 8
+    assert run.realised_backward_drop == 1 - 3.75 / 8
+    assert RunRecord.from_json(run.to_json()) == run
+
+
+def test_a_step_from_before_there_were_shares_is_read():
+    values = step(3, layers_run=(1,)).to_dict()
+    del values["forward_share"], values["backward_share"]
+    assert StepRecord.from_dict(values) == step(3, layers_run=(1,))
+
+
 def test_a_run_without_a_step_has_saved_nothing():
     run = run_record()
     assert (run.losses, run.final, run.realised_drop, run.flops_saved) == ((), {}, 0.0, 0.0)
+    assert run.realised_backward_drop == 0.0
 
 
 def test_another_depth_is_refused_with_both_numbers():

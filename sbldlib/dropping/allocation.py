@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..errors import check_range, unknown_name
 from ..records import LayerLists, SensitivityData, check_num_layers
 from .lists import create_block_allow_lists
 
+Allocation = Callable[[float], tuple[float, ...]]  # mean keep probability -> one a layer
 DROP_MAX = 0.9  # cap of one layer's drop probability [O]
 
 
@@ -68,9 +70,20 @@ def update_keep_probability(
         ValueError: the allow list cannot hold that much dropping (both numbers are named), or a
             value is out of range.
     """
+    share = sensitivity_allocation(sensitivity_data, lists=lists, weight=weight, drop_max=drop_max)
+    return share(optimal_keep_probability)
+
+
+def sensitivity_allocation(
+    sensitivity_data: SensitivityData,
+    *,
+    lists: LayerLists | None = None,
+    weight: str = "rank",
+    drop_max: float = DROP_MAX,
+) -> Allocation:
+    """`update_keep_probability` with all but the mean settled once, as a run needs it."""
     lists = lists or create_block_allow_lists(sensitivity_data)
     check_num_layers("lists", lists.num_layers, sensitivity_data.num_layers)
-    check_range("optimal_keep_probability", optimal_keep_probability, 0, 1, low_open=True)
     if weight not in WEIGHTS:
         raise unknown_name("weight", weight, WEIGHTS)
     allow = list(lists.allow)
@@ -78,7 +91,9 @@ def update_keep_probability(
     weights[allow] = WEIGHTS[weight](np.asarray(sensitivity_data.values)[allow])
     may_drop = np.zeros(sensitivity_data.num_layers, dtype=bool)
     may_drop[allow] = True
-    return allocate(optimal_keep_probability, weights, may_drop=may_drop, drop_max=drop_max)
+    return weighted_allocation(
+        weights, may_drop=may_drop, drop_max=drop_max, field="optimal_keep_probability"
+    )
 
 
 def allocate(
@@ -100,28 +115,54 @@ def allocate(
         ValueError: the layers cannot hold that much dropping (both numbers are named), or a value
             is out of range.
     """
-    mean_keep = check_range("mean_keep", mean_keep, 0, 1, low_open=True)
+    return weighted_allocation(weights, may_drop=may_drop, drop_max=drop_max)(mean_keep)
+
+
+def weighted_allocation(
+    weights: Sequence[float] | np.ndarray,
+    *,
+    may_drop: Sequence[bool] | np.ndarray | None = None,
+    drop_max: float = DROP_MAX,
+    field: str = "mean_keep",
+) -> Allocation:
+    """`allocate` with all but the mean settled once: mean keep probability to one a layer.
+
+    Args:
+        weights, may_drop, drop_max: as for `allocate`.
+        field: what the mean is called where it is out of range.
+
+    Raises:
+        ValueError: as for `allocate`, what concerns the mean when it is given.
+    """
     drop_max = check_range("drop_max", drop_max, 0, 1, low_open=True, high_open=True)
-    weight = np.array(
+    weight_L = np.array(
         [
             check_range(f"weights[{i}]", w, 0, math.inf, high_open=True)
             for i, w in enumerate(weights)
         ]
     )
-    droppable = np.ones(len(weight), bool) if may_drop is None else np.asarray(may_drop, bool)
-    if len(weight) == 0 or len(droppable) != len(weight):
-        raise ValueError(f"may_drop is for {len(droppable)} layers, weights for {len(weight)}")
-    total, room = (1 - mean_keep) * len(weight), drop_max * int(droppable.sum())
-    if total > room * (1 + 1e-12):
-        enough = math.ceil(1e4 * (1 - room / len(weight))) / 1e4
-        raise ValueError(
-            f"mean_keep={mean_keep:g} asks for {total:.4g} dropped layers an iteration; the "
-            f"{int(droppable.sum())} layers that may be dropped hold {room:.4g} at "
-            f"drop_max={drop_max:g}. Raise mean_keep to {enough:g} or more, or block fewer layers"
-        )
-    drop = np.zeros(len(weight))
-    drop[droppable] = _water_fill(total, weight[droppable], drop_max)
-    return tuple(float(keep) for keep in 1 - drop)
+    droppable = np.ones(len(weight_L), bool) if may_drop is None else np.asarray(may_drop, bool)
+    if len(weight_L) == 0 or len(droppable) != len(weight_L):
+        raise ValueError(f"may_drop is for {len(droppable)} layers, weights for {len(weight_L)}")
+    num_layers, num_droppable = len(weight_L), int(droppable.sum())
+    room, weights_of_droppable = drop_max * num_droppable, weight_L[droppable]
+
+    @lru_cache(maxsize=256)
+    def share_out(mean_keep: float) -> tuple[float, ...]:
+        total = (1 - mean_keep) * num_layers
+        if total > room * (1 + 1e-12):
+            enough = math.ceil(1e4 * (1 - room / num_layers)) / 1e4
+            raise ValueError(
+                f"mean_keep={mean_keep:g} asks for {total:.4g} dropped layers an iteration; the "
+                f"{num_droppable} layers that may be dropped hold {room:.4g} at "
+                f"drop_max={drop_max:g}. Raise mean_keep to {enough:g} or more, or block fewer "
+                "layers"
+            )
+        drop_L = np.zeros(num_layers)
+        drop_L[droppable] = _water_fill(total, weights_of_droppable, drop_max)
+        return tuple((1 - drop_L).tolist())
+
+    return lambda mean_keep: share_out(check_range(field, mean_keep, 0, 1, low_open=True))
 
 
 def _water_fill(total: float, weight: np.ndarray, cap: float) -> np.ndarray:

@@ -9,9 +9,14 @@ from torch import nn
 from ..errors import unknown_name
 from ..records import SensitivityData
 from .base import LayerDropping, PlanMismatchError, adjust_probability, check_saving
+from .dont_drop_dropout import dont_drop_dropout
+from .dropbp import dropbp
+from .freezing import freezing
+from .layerskip import layerskip
 from .linear import linear
 from .none import none
 from .pld import pld
+from .raptr import raptr
 from .sbld import sbld
 from .uniform import uniform
 
@@ -20,10 +25,15 @@ __all__ = [
     "LayerDropping",
     "PlanMismatchError",
     "adjust_probability",
+    "dont_drop_dropout",
+    "dropbp",
+    "freezing",
+    "layerskip",
     "linear",
     "make_method",
     "none",
     "pld",
+    "raptr",
     "sbld",
     "uniform",
 ]
@@ -33,6 +43,11 @@ METHODS: dict[str, Callable[..., LayerDropping]] = {
     "uniform": uniform,
     "linear": linear,
     "pld": pld,
+    "layerskip": layerskip,
+    "dont_drop_dropout": dont_drop_dropout,
+    "raptr": raptr,
+    "dropbp": dropbp,
+    "freezing": freezing,
     "sbld": sbld,
 }
 
@@ -43,7 +58,7 @@ def make_method(
     *,
     saving: float = 0.2,
     seed: int = 0,
-    mode: str = "bernoulli",
+    mode: str | None = None,
     sensitivity_data: SensitivityData | None = None,
     **options,
 ) -> LayerDropping:
@@ -52,21 +67,26 @@ def make_method(
     Args:
         name: in `METHODS`.
         model: the model to drop layers of.
-        saving: mean drop over layers and time, in [0, 1); "none" drops nothing whatever it is.
-        seed, mode: of the draws.
-        sensitivity_data: what "sbld" needs; others do not look at it.
-        options: the method's own, such as sbld's `scheduler`.
+        saving: mean drop over layers and time, in [0, 1); "none" drops nothing whatever it is. For
+            "dropbp" and "freezing" it is the share of backward passes, forward runs whole.
+        seed, mode: of the draws; where no mode is named, the method's own.
+        sensitivity_data: what "sbld" needs and "dropbp" may have; others do not look at it.
+        options: scope and rescale, as in `LayerDropping`, and the method's own, such as sbld's
+            `scheduler`.
 
     Raises:
-        ValueError: an unknown name (the nearest is suggested), a value out of range, or sbld
-            without sensitivities.
+        ValueError: an unknown name or option (the nearest is suggested), a value out of range, or
+            sbld without sensitivities.
     """
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     check_saving(saving)
+    draws = {"seed": seed, **({} if mode is None else {"mode": mode}), **options}
     if name == "none":
-        return none(model, seed=seed)
-    shared = {"saving": saving, "seed": seed, "mode": mode, **options}
+        return none(model, **draws)
+    shared = {"saving": saving, **draws}
+    if name == "dropbp":
+        return dropbp(model, sensitivity_data=sensitivity_data, **shared)
     if name != "sbld":
         return METHODS[name](model, **shared)
     if sensitivity_data is None:

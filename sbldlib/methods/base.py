@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from torch import nn
 
-from ..dropping.plan import MODES, draw_active_layers
+from ..dropping.allocation import Allocation
+from ..dropping.plan import MODES, draw_active_layers, draw_active_rows
 from ..dropping.schedules import Schedule, constant, tabulate
 from ..dropping.skipping import attach
 from ..errors import check_positive_int, check_range, unknown_name
 from ..records import StepRecord
 from ..training.callbacks import Callback, StepContext
+from .planned import PlanMismatchError, Planned
 
-Allocation = Callable[[float], tuple[float, ...]]  # mean keep probability -> one a layer
+__all__ = ["Allocation", "LayerDropping", "PlanMismatchError", "adjust_probability", "check_saving"]
 
-
-class PlanMismatchError(RuntimeError):
-    """The blocks that were seen to run are not those that the plan named."""
+SCOPES = ("per_batch", "per_sequence")
+RESCALES = ("none", "train_inverse", "eval_scale")
+EFFECTS = ("skip", "skip_backward", "freeze")
+RESCALE_MAX = 5.0  # most that a residual is multiplied by: reached at keep 0.2 [O]
 
 
 class LayerDropping(Callback):
     """A dropping method on one model: before each step it draws the layers that run.
 
+    Rescaling makes up for what is dropped. With x a block's input and k its keep probability:
+    "train_inverse" makes the residual of a block that runs min(1/k, 5) times as large, so that, for
+    k >= 0.2, the block's mean output over draws is its full-depth output given the same x.
+    "eval_scale" makes the residual k times as large in evaluation mode, which is the mean training
+    output given the same x. Over several blocks neither is exact, for the next block is not linear
+    in its input. The evaluation scale is that of the last step and stays on the model.
+
     Attributes:
         name: as in `METHODS`.
         allocation: mean keep probability to one a layer.
         seed: of the draws.
-        mode: "bernoulli" or "fixed_count", see `draw_active_layers`.
+        mode: "bernoulli" or "fixed_count", see `draw_active_layers` and `draw_active_rows`.
+        scope: "per_batch": a layer is dropped for all rows; "per_sequence": for each row by
+            itself. The micro-batches of a step share one draw.
+        rescale: one of `RESCALES`.
+        effect: what happens to a dropped layer: "skip" (it runs neither forward nor backward),
+            "skip_backward" (forward alone; the gradient passes along the residual), "freeze"
+            (forward alone; no gradient passes below it).
     """
 
     def __init__(
@@ -42,17 +58,22 @@ class LayerDropping(Callback):
         allocation: Allocation,
         seed: int = 0,
         mode: str = "bernoulli",
+        scope: str = "per_batch",
+        rescale: str = "none",
+        effect: str = "skip",
         settings: dict[str, Any] | None = None,
+        **unknown: Any,
     ):
-        if mode not in MODES:
-            raise unknown_name("mode", mode, MODES)
-        self.seed = check_positive_int("seed", seed, minimum=0)
-        self.name, self.mode = name, mode
+        self._settings = dict(settings or {})
+        for option in unknown:
+            raise unknown_name("option", option, [*DRAWS, *self._settings])
+        self.name, self.seed = name, check_positive_int("seed", seed, minimum=0)
+        self.mode, self.scope, self.rescale, self.effect = mode, scope, rescale, effect
+        self._check_choices()
         self.allocation = allocation
         self.schedule = schedule
-        self._skipping = attach(model)
-        self._settings = dict(settings or {})
-        self._planned: tuple[int, ...] = ()
+        self._model, self._skipping = ref(model), attach(model)
+        self._planned = Planned()
         self._progress = 0.0
         _ON_MODEL[model] = self
 
@@ -76,29 +97,87 @@ class LayerDropping(Callback):
         """Where the run is; 0 before its first step."""
         return self._progress
 
+    @property
+    def model(self) -> nn.Module:
+        """The model that it drops layers of."""
+        model = self._model()
+        if model is None:
+            raise ReferenceError(f"the model of {self.name} is gone; a method does not keep it")
+        return model
+
+    @property
+    def planned(self) -> Planned:
+        """What the last `before_step` drew."""
+        return self._planned
+
+    def draw(self, keep: Sequence[float], step: int) -> Iterable[int]:
+        """The layers that are active in this step; a pure function of its arguments."""
+        return draw_active_layers(keep, seed=self.seed, iteration=step, mode=self.mode)
+
+    def draw_rows(
+        self, keep: Sequence[float], step: int, num_rows: int
+    ) -> Sequence[tuple[int, ...]]:
+        """For each layer the rows for which it is active; a pure function of its arguments."""
+        return draw_active_rows(keep, num_rows, seed=self.seed, iteration=step, mode=self.mode)
+
     def before_step(self, context: StepContext) -> None:
         """Draw this step's layers and set them on the model."""
         self._progress = context.progress
         _ON_MODEL[context.model] = self  # of several methods made, the one at work is adjusted
         keep = self.allocation(self._mean_keep(context))
-        self._planned = draw_active_layers(
-            keep, seed=self.seed, iteration=context.step, mode=self.mode
-        )
-        self._skipping.set_dropped(set(range(len(keep))) - set(self._planned))
+        self._skipping.clear_draw()
+        if self.scope == "per_sequence":
+            self._planned = self._plan_rows(keep, context)
+        else:
+            active = set(self.draw(keep, context.step))
+            dropped = [layer for layer in range(len(keep)) if layer not in active]
+            self._planned = Planned.of_layers(len(keep), dropped, effect=self.effect)
+        self._planned.set_on(self._skipping)
+        self._set_scale(keep)
         context.keep_probability = keep
 
     def after_step(self, record: StepRecord) -> None:
-        """Fail the run where the counted block calls differ from the plan."""
-        expected = set(self._planned) - self._skipping.skipped
-        if set(record.layers_run) != expected:
-            raise PlanMismatchError(
-                f"step {record.step}: planned layers {sorted(expected)}, seen to run "
-                f"{sorted(record.layers_run)}; was the model's forward bypassed?"
-            )
+        """Fail the run where what the blocks were counted to do differs from the plan."""
+        self._planned.check(record, self._skipping.skipped)
 
     def describe(self) -> dict[str, Any]:
         """Name and settings, as plain values."""
-        return {"method": self.name, "seed": self.seed, "mode": self.mode, **self._settings}
+        return {
+            "method": self.name,
+            **{name: getattr(self, name) for name in (*DRAWS, "effect")},
+            **self._settings,
+        }
+
+    def _check_choices(self) -> None:
+        choices = {"mode": MODES, "scope": SCOPES, "rescale": RESCALES, "effect": EFFECTS}
+        for field, known in choices.items():
+            if (value := getattr(self, field)) not in known:
+                raise unknown_name(field, value, known)
+        # Where forward runs whole there are no rows to drop and nothing to make up for.
+        for field in ("scope", "rescale"):
+            value, default = getattr(self, field), choices[field][0]
+            if self.effect != "skip" and value != default:
+                raise ValueError(
+                    f"{field}={value!r} is for layers that are skipped; {self.name} has "
+                    f"effect={self.effect!r}, in which every layer runs forward: use "
+                    f"{field}={default!r}"
+                )
+
+    def _set_scale(self, keep: Sequence[float]) -> None:
+        if self.rescale == "train_inverse":
+            factors = {layer: min(1 / k, RESCALE_MAX) for layer, k in enumerate(keep) if k < 1}
+            self._skipping.set_residual_scale(factors)
+        if self.rescale == "eval_scale":
+            scale = {layer: k for layer, k in enumerate(keep) if k < 1}
+            self._skipping.set_evaluation_scale(scale)
+        elif self._skipping.evaluation_scale:  # another method's, that is no longer at work
+            self._skipping.set_evaluation_scale({})
+
+    def _plan_rows(self, keep: Sequence[float], context: StepContext) -> Planned:
+        if context.num_rows is None:
+            raise ValueError("scope='per_sequence' needs context.num_rows, the rows of the batch")
+        rows = self.draw_rows(keep, context.step, context.num_rows)
+        return Planned.of_rows(rows, context.num_rows)
 
     def _mean_keep(self, context: StepContext) -> float:
         if context.num_steps is None:
@@ -115,6 +194,7 @@ class LayerDropping(Callback):
         return table
 
 
+DRAWS = ("seed", "mode", "scope", "rescale")  # what every method's factory passes on
 _ON_MODEL: WeakKeyDictionary[nn.Module, LayerDropping] = WeakKeyDictionary()
 
 

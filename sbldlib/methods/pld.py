@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..dropping.allocation import allocate
+from ..dropping.allocation import weighted_allocation
 from ..dropping.schedules import pld_theta, progress_grid
 from ..dropping.skipping import attach
 from ..errors import check_range, unknown_name
@@ -24,8 +24,7 @@ def pld(
     theta_bar: float = 0.5,
     gamma: float = 100.0,
     first_index: int = 0,
-    seed: int = 0,
-    mode: str = "bernoulli",
+    **draws: Any,
 ) -> LayerDropping:
     """keep_l(t) = 1 - (l + first_index) / L * (1 - theta(t)), theta(t) falling from 1 to theta_bar.
 
@@ -35,6 +34,7 @@ def pld(
         gamma: decay rate over the whole run, > 0; the paper's 100.
         first_index: 0 gives l / L, so that layer 0 always runs (default), as in DeepSpeedExamples'
             bing_bert; 1 gives (l + 1) / L. Both are in use under this name.
+        draws: seed, mode, scope and rescale, as in `LayerDropping`.
 
     Raises:
         ValueError: a saving that no theta_bar > 0 reaches; both numbers are named. A run of few
@@ -51,15 +51,14 @@ def pld(
         "pld",
         model,
         schedule=schedule,
-        allocation=partial(allocate, weights=depth, drop_max=0.999),
-        seed=seed,
-        mode=mode,
+        allocation=weighted_allocation(depth, drop_max=0.999),
         settings={
             "saving": schedule.saving,
             "theta_bar": schedule.theta_bar,
             "gamma": schedule.gamma,
             "first_index": first_index,
         },
+        **draws,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 from torch import nn
 
-from ..dropping.allocation import DROP_MAX, update_keep_probability
+from ..dropping.allocation import DROP_MAX, sensitivity_allocation
 from ..dropping.lists import create_block_allow_lists
-from ..dropping.schedules import Schedule, constant
+from ..dropping.schedules import Schedule, constant, with_full_depth
 from ..dropping.skipping import attach
 from ..records import LayerLists, SensitivityData, check_num_layers
 from .base import LayerDropping, check_saving
@@ -23,8 +23,10 @@ def sbld(
     lists: LayerLists | None = None,
     weight: str = "rank",
     drop_max: float = DROP_MAX,
+    full_depth_start: float = 0.0,
+    full_depth_end: float = 0.0,
     seed: int = 0,
-    mode: str = "bernoulli",
+    **draws: Any,
 ) -> LayerDropping:
     """Sensitivity-based layer dropping on a model, as a callback for `train`.
 
@@ -39,32 +41,39 @@ def sbld(
         saving: mean drop over the run, in [0, 1); used where no scheduler is given.
         lists: block and allow lists; the default blocks the most sensitive quarter.
         weight, drop_max: as in `update_keep_probability`.
+        full_depth_start, full_depth_end: shares of the run at full depth, at its two ends; the
+            rest drops more, so that the mean is as without, see `with_full_depth` [O].
         seed: of the draws.
-        mode: "bernoulli" or "fixed_count".
+        draws: mode, scope and rescale, as in `LayerDropping`.
 
     Raises:
-        ValueError: sensitivities of another depth, or a saving that the allow list cannot hold.
+        ValueError: sensitivities of another depth, or a saving that the allow list, or the part of
+            the run that is not at full depth, cannot hold.
 
     Source: Zeng et al. 2023, doi 10.1609/aaai.v37i9.26321 [P], with METHOD section 4 [O].
     """
     check_num_layers("sensitivity_data", sensitivity_data.num_layers, attach(model).num_layers)
     lists = lists or create_block_allow_lists(sensitivity_data)
     check_num_layers("lists", lists.num_layers, sensitivity_data.num_layers)
-    allocation = partial(
-        update_keep_probability, sensitivity_data, lists=lists, weight=weight, drop_max=drop_max
-    )
     schedule = scheduler or constant(1 - check_saving(saving))
+    asked = getattr(schedule, "saving", saving if scheduler is None else None)
+    if full_depth_start or full_depth_end:
+        schedule = with_full_depth(schedule, start=full_depth_start, end=full_depth_end)
     return LayerDropping(
         "sbld",
         model,
         schedule=schedule,
-        allocation=allocation,
-        seed=seed,
-        mode=mode,
+        allocation=sensitivity_allocation(
+            sensitivity_data, lists=lists, weight=weight, drop_max=drop_max
+        ),
         settings={
             "block": lists.block,
             "weight": weight,
             "drop_max": drop_max,
-            "saving": getattr(schedule, "saving", saving if scheduler is None else None),
+            "saving": asked,
+            "full_depth_start": full_depth_start,
+            "full_depth_end": full_depth_end,
         },
+        seed=seed,
+        **draws,
     )

@@ -20,6 +20,7 @@ class StepContext:
         progress: t / (T - 1) in [0, 1]; where T is not known, as it is at the pace so far.
         model: the model in training.
         controls: live values in force.
+        num_rows: of the step's first batch, where known; what a draw by row is made for.
         keep_probability: what the dropping method applies in this step; empty without one.
     """
 
@@ -28,6 +29,7 @@ class StepContext:
     progress: float
     model: nn.Module
     controls: dict[str, Any] = field(default_factory=dict)
+    num_rows: int | None = None
     keep_probability: tuple[float, ...] = ()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from ..errors import check_positive_int, check_range, unknown_name
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+SKIPPED_WEIGHTS = ("freeze", "decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,9 @@ class TrainConfig:
         evaluate_every: steps between evaluations; 0 evaluates at the end alone.
         compile_blocks: compile each residual block by itself, before the first step; torch leaves
             its own TransformerEncoderLayer as it is.
+        skipped_weights: what the optimiser does with weights that got no gradient in a step, for
+            their layer was skipped: "freeze" (the gradient is None: AdamW leaves weights and
+            moments alone) or "decay" (the gradient is zero: momentum and weight decay still act).
         name: what the run is called in tables.
     """
 
@@ -76,6 +80,7 @@ class TrainConfig:
     precision: str = "auto"
     evaluate_every: int = 0
     compile_blocks: bool = False
+    skipped_weights: str = "freeze"
     name: str = "run"
 
     def __post_init__(self) -> None:
@@ -83,6 +88,8 @@ class TrainConfig:
             raise ValueError(f"budget={self.budget!r} must be a Budget, such as Budget(steps=300)")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.skipped_weights not in SKIPPED_WEIGHTS:
+            raise unknown_name("skipped_weights", self.skipped_weights, SKIPPED_WEIGHTS)
         checked = {
             "warmup": check_range("warmup", self.warmup, 0, 1, high_open=True),
             "final_learning_rate": check_range(

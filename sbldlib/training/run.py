@@ -68,19 +68,21 @@ class Run:
     def step(self, controls: dict[str, Any]) -> StepRecord:
         """One optimiser step: what was applied, not what was asked."""
         began = time.perf_counter()
+        first = self.data.batch(self.steps, 0)
         context = StepContext(
             step=self.steps,
             num_steps=self.num_steps,
             progress=self.progress,
             model=self.model,
             controls=controls,
+            num_rows=len(first_tensor(first)),
         )
         for callback in self.callbacks:
             callback.before_step(context)
         learning_rate = self._set_learning_rate(context.progress)
-        loss_nats, gradient_norm, tokens = self._forward_backward()
+        loss_nats, gradient_norm, tokens = self._forward_backward(first)
         self.optimizer.step()
-        layers_run = self._layers_run()
+        layers_run, forward_share, backward_share = self._counted()
         batches = tokens / self.tokens_per_batch
         record = StepRecord(
             step=self.steps,
@@ -90,10 +92,15 @@ class Run:
             gradient_norm=gradient_norm,
             seconds=time.perf_counter() - began,
             tokens=tokens,
-            flops=self.flop_count.of(layers_run) * batches,
+            flops=batches
+            * self.flop_count.of(
+                layers_run, forward_share=forward_share, backward_share=backward_share
+            ),
             flops_full=self.flop_count.full * batches,
             keep_probability=context.keep_probability,
             layers_run=layers_run,
+            forward_share=forward_share,
+            backward_share=backward_share,
             controls=controls,
         )
         for callback in self.callbacks:
@@ -103,11 +110,11 @@ class Run:
         self.seconds += record.seconds
         return record
 
-    def _forward_backward(self) -> tuple[float, float, int]:
+    def _forward_backward(self, first: Any) -> tuple[float, float, int]:
         """Loss, gradient norm before clipping, and tokens; the gradients are finite and clipped."""
         if self.steps == 0 or not self.model.training:  # a walk over all modules, not at each step
             self.model.train()
-        # None, not zeros: AdamW leaves the weights of a skipped layer alone.
+        # None, not zeros: AdamW leaves the weights of a skipped layer alone, see skipped_weights.
         self.optimizer.zero_grad(set_to_none=True)
         if self.skipping is not None:
             self.skipping.reset_calls()
@@ -115,7 +122,7 @@ class Run:
         # Grad mode and autocast are thread-local: entered here, in the thread that trains.
         with torch.enable_grad():
             for micro_batch in range(self.config.accumulate):
-                loss, num = self._forward(micro_batch)
+                loss, num = self._forward(micro_batch, first if micro_batch == 0 else None)
                 (loss / self.config.accumulate).backward()
                 losses.append(loss.detach())
                 tokens += num
@@ -133,11 +140,15 @@ class Run:
             forward=self._forward,
         )
         nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+        if self.config.skipped_weights == "decay":
+            _zero_missing_gradients(groups)
         return sum(losses) / len(losses), gradient_norm, tokens
 
-    def _forward(self, micro_batch: int) -> tuple[Tensor, int]:
+    def _forward(self, micro_batch: int, batch: Any = None) -> tuple[Tensor, int]:
         """Loss and tokens of one of this step's micro-batches."""
-        batch = to_device(self.data.batch(self.steps, micro_batch), self.model)
+        if batch is None:
+            batch = self.data.batch(self.steps, micro_batch)
+        batch = to_device(batch, self.model)
         with self._autocast():
             return self.loss(self.model, batch), first_tensor(batch).numel()
 
@@ -152,10 +163,12 @@ class Run:
             group["lr"] = group["initial_lr"] * factor
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def _layers_run(self) -> tuple[int, ...]:
+    def _counted(self) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+        """Layers that ran in this step, and their shares where some ran in part."""
         if self.skipping is None:
-            return ()
-        return tuple(layer for layer, calls in enumerate(self.skipping.calls) if calls)
+            return (), (), ()
+        layers = tuple(layer for layer, calls in enumerate(self.skipping.calls) if calls)
+        return layers, *self.skipping.shares()
 
     def evaluate(self, evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
         """Results by name, in evaluation mode and with nothing dropped."""
@@ -174,7 +187,15 @@ class Run:
 
     def _drop_nothing(self) -> None:
         if self.skipping is not None:
-            self.skipping.set_dropped(())
+            self.skipping.clear_draw()
+
+
+def _zero_missing_gradients(groups: list[dict[str, Any]]) -> None:
+    """Let the optimiser move weights that got no gradient: by their momentum and weight decay."""
+    for group in groups:
+        for parameter in group["params"]:
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
 
 
 def attach_where_possible(model: nn.Module) -> Skipping | None:

@@ -17,10 +17,12 @@ from sbldlib.dropping.allocation import (
     allocate,
     lowest_mean_keep,
     mean_keep_of,
+    sensitivity_allocation,
     update_keep_probability,
     weight_by_rank,
     weight_by_value,
     weight_equally,
+    weighted_allocation,
 )
 from sbldlib.dropping.lists import create_block_allow_lists
 from sbldlib.records import LayerLists, SensitivityData
@@ -317,3 +319,36 @@ def test_every_weight_is_at_least_0_and_falls_with_sensitivity(values, name):
 def test_the_least_mean_keep_is_what_the_lists_hold():
     lists = LayerLists(block=(0,), allow=(1, 2, 3), rule="by hand")
     assert lowest_mean_keep(lists, drop_max=0.8) == pytest.approx(1 - 0.8 * 3 / 4)
+
+
+# ---- settled once for a run
+
+
+@given(cases(), weights_names)
+def test_what_is_settled_once_gives_what_each_iteration_would(case, weight):
+    sensitivity, mean_keep, settings = case
+    settled = sensitivity_allocation(sensitivity, weight=weight, **settings)
+    expected = update_keep_probability(sensitivity, mean_keep, weight=weight, **settings)
+    assert settled(mean_keep) == settled(np.float64(mean_keep)) == expected
+    assert all(type(keep) is float for keep in expected)
+
+
+def test_an_allocation_refuses_as_allocate_does_and_goes_on():
+    settled = weighted_allocation([1, 2, 1], may_drop=[False, True, True])
+    assert settled(0.7) == allocate(0.7, [1, 2, 1], may_drop=[False, True, True])
+    for mean_keep, problem in ((0.2, "mean_keep=0.2 asks for 2.4"), (1.5, "mean_keep=1.5")):
+        for _ in range(2):  # a refusal is not kept in place of an answer
+            with pytest.raises(ValueError, match=problem):
+                settled(mean_keep)
+    with pytest.raises(ValueError, match=r"mean_keep=\[0.5\] must be a number"):
+        settled([0.5])
+    with pytest.raises(ValueError, match="optimal_keep_probability=0"):
+        sensitivity_allocation(data(0.1, 0.2))(0)
+
+
+def test_the_weights_are_read_once():
+    weights = np.array([1.0, 2.0])
+    settled = weighted_allocation(weights)
+    before = settled(0.7)
+    weights[:] = 0
+    assert settled(0.7) == before and settled(0.8) == allocate(0.8, [1.0, 2.0])

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbldlib.dropping import plan
-from sbldlib.dropping.plan import MODES, counter_uniforms, draw_active_layers
+from sbldlib.dropping.plan import (
+    MODES,
+    counter_uniforms,
+    draw_active_layers,
+    draw_active_rows,
+)
 
 KEEP = (1.0, 0.9, 0.5, 0.75, 0.6, 0.25)
 DROP = sum(1 - keep for keep in KEEP)  # 2.0, so that fixed_count drops two layers
@@ -224,3 +229,105 @@ def test_a_counter_that_is_no_whole_number_is_named(counter, value):
 def test_an_unknown_mode_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"mode='fixed' is not known.*did you mean 'fixed_count'"):
         draw_active_layers([0.5], seed=0, iteration=0, mode="fixed")
+
+
+# ---- rows
+
+
+def row_draws(keep, num_rows: int, mode: str, num: int = DRAWS) -> np.ndarray:
+    """Whether each layer ran for each row, [num, L, B], over iterations."""
+    table = np.zeros((num, len(keep), num_rows), dtype=bool)
+    for iteration in range(num):
+        drawn = draw_active_rows(keep, num_rows, seed=0, iteration=iteration, mode=mode)
+        for layer, rows in enumerate(drawn):
+            table[iteration, layer, list(rows)] = True
+    return table
+
+
+batches = st.integers(min_value=1, max_value=40)
+
+
+@given(probabilities, batches, counters, counters, counters, st.sampled_from(MODES))
+def test_rows_are_a_function_of_the_counters_in_order(keep, num_rows, seed, step, micro, mode):
+    settings = {"seed": seed, "iteration": step, "micro_batch": micro, "mode": mode}
+    drawn = draw_active_rows(keep, num_rows, **settings)
+    random.random(), np.random.random(), torch.rand(1)
+    draw_active_rows(keep, num_rows, **{**settings, "iteration": 3})
+    assert drawn == draw_active_rows(np.array(keep), num_rows, **settings)
+    assert len(drawn) == len(keep)
+    for probability, rows in zip(keep, drawn, strict=True):
+        assert list(rows) == sorted(set(rows)) and set(rows) <= set(range(num_rows))
+        assert all(type(row) is int for row in rows)
+        if probability == 1:
+            assert rows == tuple(range(num_rows))
+
+
+@given(probabilities, batches, counters)
+def test_fixed_count_of_rows_is_balanced_both_ways(keep, num_rows, iteration):
+    drawn = draw_active_rows(keep, num_rows, seed=0, iteration=iteration, mode="fixed_count")
+    for probability, rows in zip(keep, drawn, strict=True):
+        asked, dropped = (1 - probability) * num_rows, num_rows - len(rows)
+        assert math.floor(asked + 1e-9) <= dropped <= math.ceil(asked - 1e-9)
+    asked = math.fsum(1 - probability for probability in keep)
+    for row in range(num_rows):
+        dropped = sum(row not in rows for rows in drawn)
+        assert math.floor(asked - 1e-9) <= dropped <= math.ceil(asked + 1e-9)
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 7])
+@pytest.mark.parametrize("mode", MODES)
+def test_each_row_runs_each_layer_as_often_as_its_probability_says(mode, num_rows):
+    table = row_draws(KEEP, num_rows, mode)
+    for row in range(num_rows):
+        assert_within_binomial_bounds(table[:, :, row], KEEP)
+
+
+def test_bernoulli_rows_are_independent():
+    table = row_draws([0.5] * 3, 4, "bernoulli").reshape(DRAWS, 12).astype(float)
+    between = np.corrcoef(table.T) - np.eye(12)
+    assert np.abs(between).max() < 5 / math.sqrt(DRAWS)
+
+
+def test_fixed_count_of_rows_drops_every_pair_of_layers_for_a_row():
+    """Dealt out in an order that is drawn anew: no two layers are tied to each other."""
+    table = row_draws((0.6,) * 5, 5, "fixed_count", num=1500)[:, :, 0]
+    pairs = {tuple(np.flatnonzero(~row)) for row in table}
+    assert len(pairs) == 10
+
+
+@pytest.mark.parametrize("keep", [0.8, 0.9, 2 / 3, 0.55])
+def test_whole_numbers_of_rows_are_never_missed_by_rounding(keep):
+    num_rows = {0.8: 5, 0.9: 10, 2 / 3: 6, 0.55: 20}[keep]
+    table = row_draws([keep] * 9, num_rows, "fixed_count", num=200)
+    assert set((~table).sum(axis=2).ravel().tolist()) == {round((1 - keep) * num_rows)}
+
+
+def test_rows_have_draws_of_their_own():
+    """Not those of whole layers: a run by row is no copy of one by batch in its first row."""
+    same = 0
+    for iteration in range(200):
+        layers = draw_active_layers([0.5] * 8, seed=1, iteration=iteration)
+        rows = draw_active_rows([0.5] * 8, 1, seed=1, iteration=iteration)
+        same += layers == tuple(layer for layer, some in enumerate(rows) if some)
+    assert same < 10
+
+
+ROWS_GOLDEN = {
+    "bernoulli": ((1, 2, 3), (1, 3)),
+    "fixed_count": ((0, 2), (1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_stream_of_rows_stays_what_it_was(mode):
+    assert draw_active_rows((0.5, 0.75), 4, seed=7, iteration=2, mode=mode) == ROWS_GOLDEN[mode]
+
+
+@pytest.mark.parametrize("num_rows", [0, -1, 2.0, True])
+def test_a_number_of_rows_that_is_none_is_named(num_rows):
+    with pytest.raises(ValueError, match=f"num_rows={num_rows}"):
+        draw_active_rows([0.5], num_rows, seed=0, iteration=0)
+    with pytest.raises(ValueError, match=r"mode='fixed' .*'fixed_count'"):
+        draw_active_rows([0.5], 2, seed=0, iteration=0, mode="fixed")
+    with pytest.raises(ValueError, match=r"keep_probability\[0\]=0.0"):
+        draw_active_rows([0.0], 2, seed=0, iteration=0)

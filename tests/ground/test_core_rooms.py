@@ -19,7 +19,8 @@ BARE = {"torch", "numpy", "tokenizers", "safetensors"}
 CORE = ["errors", "records", "environment", "losses", "data", "models", "dropping", "sensitivity"]
 CORE += ["measure", "training", "methods"]
 # The variance curve is fitted beforehand, on a machine that has scipy.
-FITTING = {"sbldlib.dropping.pwegd", "sbldlib.dropping.pwegd_fit", "sbldlib.dropping.variance"}
+FITTING = {f"sbldlib.dropping.{name}" for name in ("pwegd", "pwegd_fit", "fits", "fit_band")}
+FITTING |= {"sbldlib.dropping.variance"}
 IMPORT_WITHOUT = """
 import importlib, json, sys
 absent, modules = json.loads(sys.argv[1])

@@ -4,6 +4,7 @@ import gc
 import weakref
 
 import pytest
+import torch
 from small import D, EncoderLM, Source, gpt
 
 from sbldlib.dropping.schedules import constant, linear
@@ -12,7 +13,7 @@ from sbldlib.methods import PlanMismatchError, adjust_probability, none, sbld, u
 from sbldlib.methods.base import LayerDropping
 from sbldlib.models.gpt import GPT
 from sbldlib.records import RunRecord, SensitivityData
-from sbldlib.training.callbacks import Callback
+from sbldlib.training.callbacks import Callback, StepContext
 from sbldlib.training.config import Budget, TrainConfig
 from sbldlib.training.loop import train
 from sbldlib.training.optimizer import make_optimizer
@@ -120,6 +121,116 @@ def test_a_schedule_says_when_and_the_saving_is_taken_from_it():
     assert means == pytest.approx([1 - 0.04 * t for t in range(11)])
 
 
+def test_full_depth_at_the_ends_keeps_the_saving():
+    model = gpt()
+    dropping = sbld(model, SENSITIVITY, saving=0.2, full_depth_start=0.1, full_depth_end=0.2)
+    record = run(model, [dropping], steps=41)
+    drops = [1 - sum(step.keep_probability) / 4 for step in record]
+    assert drops[:4] == [0.0] * 4 and drops[-8:] == [0.0] * 8
+    assert drops[4:33] == pytest.approx([0.2 * 41 / 29] * 29)
+    assert sum(drops) / 41 == pytest.approx(0.2, abs=1e-12)
+    described = dropping.describe()
+    assert (described["full_depth_start"], described["full_depth_end"]) == (0.1, 0.2)
+    assert described["saving"] == 0.2
+    with pytest.raises(ValueError, match=r"mean_keep=.* asks for .* dropped layers"):
+        sbld(model, SENSITIVITY, saving=0.5, full_depth_start=0.4)
+
+
+# ---------------------------------------------------------------- rescaling
+
+
+def test_train_inverse_is_one_over_keep_up_to_five():
+    model = gpt()
+    keep = (1.0, 0.5, 0.2, 0.1)
+    method = LayerDropping(
+        "four",
+        model,
+        schedule=constant(0.45),
+        allocation=lambda mean_keep: keep,
+        rescale="train_inverse",
+    )
+    method.before_step(StepContext(step=0, num_steps=1, progress=0.0, model=model))
+    skipping = attach(model)
+    skipping.set_dropped(())
+    block, x = model.blocks[0], torch.randn(1, 3, D, generator=torch.Generator().manual_seed(0))
+    for layer, factor in enumerate((1.0, 2.0, 5.0, 5.0)):
+        block = model.blocks[layer]
+        with skipping.full_depth():
+            residual = block(x) - x
+        torch.testing.assert_close(block(x) - x, factor * residual, rtol=1e-4, atol=1e-5)
+
+
+def exact_mean(block_of, keep: float, rescale: str):
+    """E[output] of one block over its two draws, given its input, as the method sets them."""
+    total = 0
+    for runs in (True, False):
+        model = gpt(2)
+        method = LayerDropping(
+            "one",
+            model,
+            schedule=constant((1 + keep) / 2),
+            allocation=lambda mean_keep: (keep, 1.0),
+            rescale=rescale,
+        )
+        method.draw = lambda keep, step, runs=runs: (0, 1) if runs else (1,)
+        method.before_step(StepContext(step=0, num_steps=1, progress=0.0, model=model))
+        total = total + (keep if runs else 1 - keep) * block_of(model)
+    return total
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.2, 0.5, 0.9, 1.0])
+def test_what_each_rescaling_claims_holds_for_one_block_given_its_input(keep):
+    x = torch.randn(2, 3, D, generator=torch.Generator().manual_seed(1))
+
+    def block_of(model):
+        return model.train().blocks[0](x)
+
+    full = gpt(2).blocks[0](x)
+    inverse, plain = (exact_mean(block_of, keep, kind) for kind in ("train_inverse", "none"))
+    if keep >= 0.2:
+        torch.testing.assert_close(inverse, full)
+    else:  # clamped at five: short of full depth, as the documentation says
+        torch.testing.assert_close(inverse - x, 5 * keep * (full - x))
+
+    model = gpt(2)
+    method = LayerDropping(
+        "one",
+        model,
+        schedule=constant((1 + keep) / 2),
+        allocation=lambda mean_keep: (keep, 1.0),
+        rescale="eval_scale",
+    )
+    method.before_step(StepContext(step=0, num_steps=1, progress=0.0, model=model))
+    torch.testing.assert_close(model.eval().blocks[0](x), plain)
+
+
+def test_the_evaluation_scale_is_the_last_steps_and_another_method_clears_it():
+    model = gpt()
+    falling = sbld(model, SENSITIVITY, scheduler=linear(1.0, 0.6), rescale="eval_scale")
+    seen = []
+    record = run(model, [falling], on_step=lambda step: seen.append(attach(model).evaluation_scale))
+    for step, scale in zip(record, seen, strict=True):
+        keep = step.keep_probability
+        assert scale == {layer: k for layer, k in enumerate(keep) if k < 1}
+    assert attach(model).evaluation_scale == seen[-1] != {}
+    run(model, [uniform(model)], steps=1)
+    assert attach(model).evaluation_scale == {}
+
+
+def test_rows_need_the_number_of_rows():
+    model = gpt()
+    method = uniform(model, scope="per_sequence")
+    with pytest.raises(ValueError, match=r"scope='per_sequence' needs context.num_rows"):
+        method.before_step(StepContext(step=0, num_steps=1, progress=0.0, model=model))
+
+
+def test_a_method_whose_model_is_gone_says_so():
+    method = uniform(gpt())
+    gc.collect()
+    with pytest.raises(ReferenceError, match="the model of uniform is gone"):
+        _ = method.model
+
+
 # ---------------------------------------------------------------- adjust_probability
 
 
@@ -221,6 +332,9 @@ def test_the_interface_that_methods_share():
         "method": "half of two",
         "seed": 4,
         "mode": "bernoulli",
+        "scope": "per_batch",
+        "rescale": "none",
+        "effect": "skip",
         "width": D,
     }
     assert run(model, [dropping]).steps[0].keep_probability == (1.0, 1.0, 0.5, 0.5)

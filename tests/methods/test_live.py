@@ -17,27 +17,30 @@ SENSITIVITY = SensitivityData(values=(0.4, 0.1, 0.3, 0.2), standard_errors=(0.0,
 NUM_STEPS = 24
 
 
-def dropped_at(callback, model, step: int, **controls) -> frozenset[int]:
+def drawn_at(callback, model, step: int, **controls):
+    """What is set on the model for this step."""
     context = StepContext(
         step=step,
         num_steps=NUM_STEPS,
         progress=step / (NUM_STEPS - 1),
         model=model,
         controls=controls,
+        num_rows=4,
     )
     callback.before_step(context)
-    return attach(model).dropped
+    skipping = attach(model)
+    return skipping.dropped, skipping.forward_only, skipping.rows
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("saving", [0.0, 0.1, 0.25])
+@pytest.mark.parametrize("saving", [0.0, 0.1, 0.2])
 def test_it_draws_what_the_method_alone_would_draw(name, saving):
     live_model, model = gpt(), gpt()
     live = LiveDropping(live_model, sensitivity_data=SENSITIVITY, seed=6)
     method = make_method(name, model, saving=saving, seed=6, sensitivity_data=SENSITIVITY)
     for step in range(NUM_STEPS):
         asked = {"dropping": True, "method": name, "saving": saving}
-        assert dropped_at(live, live_model, step, **asked) == dropped_at(method, model, step)
+        assert drawn_at(live, live_model, step, **asked) == drawn_at(method, model, step)
 
 
 def test_the_defaults_are_the_controls():
@@ -46,7 +49,7 @@ def test_the_defaults_are_the_controls():
     method = make_method("sbld", model, saving=0.25, sensitivity_data=SENSITIVITY)
     assert CONTROLS == {"dropping": True, "method": "sbld", "saving": 0.25}
     for step in range(NUM_STEPS):
-        assert dropped_at(live, live_model, step) == dropped_at(method, model, step)
+        assert drawn_at(live, live_model, step) == drawn_at(method, model, step)
 
 
 def test_a_draw_does_not_depend_on_what_was_chosen_before():
@@ -56,10 +59,10 @@ def test_a_draw_does_not_depend_on_what_was_chosen_before():
     uniform = {"dropping": True, "method": "uniform", "saving": 0.3}
     for step in range(NUM_STEPS):
         if step % 3:
-            dropped_at(live, model, step, method="linear", saving=0.2)
+            drawn_at(live, model, step, method="linear", saving=0.2)
         else:
-            expected = dropped_at(straight, other, step, **uniform)
-            assert dropped_at(live, model, step, **uniform) == expected
+            expected = drawn_at(straight, other, step, **uniform)
+            assert drawn_at(live, model, step, **uniform) == expected
 
 
 def steer(controls: Controls, step: int) -> None:

@@ -266,6 +266,23 @@ def test_a_record_survives_json():
     assert RunRecord.from_json(record.to_json()) == record
 
 
+def test_each_batch_is_asked_for_once_and_callbacks_know_its_rows():
+    class Noting(Source):
+        def batch(self, step: int, micro_batch: int = 0):
+            asked.append((step, micro_batch))
+            return Source(rows=2 + step).batch(step, micro_batch)
+
+    class Rows(Callback):
+        def before_step(self, context):
+            rows.append(context.num_rows)
+
+    asked, rows = [], []
+    run(gpt(), data=Noting(), callbacks=[Rows()], config=config(3, accumulate=2))
+    assert rows == [2, 3, 4]
+    # the first is what operations are counted on, before the first step
+    assert asked[1:] == [(step, micro_batch) for step in range(3) for micro_batch in range(2)]
+
+
 def test_batches_of_other_sizes_are_counted_as_they_are():
     small, large = random_batches(1, rows=2)[0], random_batches(1, rows=6)[0]
     steps = run(gpt(), data=[small, large], config=config(4)).steps
