@@ -1,12 +1,23 @@
-"""Pictures of sensitivity and of the lists it leads to."""
+"""Pictures of sensitivity: of one measurement, of several side by side, and over training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 
 from ..records import LayerLists, SensitivityData
-from .theme import BLUE, INK, ORANGE
+from ..sensitivity import Agreement, Stability
+from ..sensitivity.ranks import average_ranks
+from .theme import BLUE, GREEN, GREY, INK, ORANGE, SKY
+
+RANK = "cividis"  # dark is the most sensitive
+CORRELATION = "PuOr"  # told apart in all common forms of colour blindness, white at 0
+SYMBOLS = {"spearman": "Spearman's ρ", "kendall": "Kendall's τ"}
+OUTSTANDING = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
 
 
 def plot_sensitivity(
@@ -39,3 +50,105 @@ def plot_sensitivity(
     if lists is not None:
         ax.legend()
     return ax
+
+
+def plot_estimators(ax: Axes, measured: Mapping[str, SensitivityData]) -> Axes:
+    """Each estimator's ranks side by side, a column a layer: 1 is the most sensitive.
+
+    Ranks, for the estimators' units differ; equal values share their mean rank.
+    """
+    ranks = np.stack([average_ranks(-np.asarray(data.values)) for data in measured.values()])
+    num_layers = ranks.shape[1]
+    ax.imshow(ranks, aspect="auto", cmap=RANK, vmin=1, vmax=num_layers)
+    _write_in_cells(ax, ranks, [[f"{rank:g}" for rank in row] for row in ranks], RANK)
+    ax.set(xlabel="layer", xticks=range(num_layers))
+    ax.set_yticks(range(len(measured)), labels=list(measured))
+    ax.tick_params(length=0)
+    return ax
+
+
+def plot_agreement(ax: Axes, found: Agreement, *, of: str = "spearman") -> Axes:
+    """Rank correlations of each pair, with their intervals, in a square of cells.
+
+    Args:
+        of: "spearman" or "kendall".
+    """
+    cells = [[found.pair(row, column, of=of) for column in found.names] for row in found.names]
+    values = np.array([[value for value, _, _ in row] for row in cells])
+    texts = [
+        ["" if row == column else _with_interval(*cell) for column, cell in enumerate(line)]
+        for row, line in enumerate(cells)
+    ]
+    ax.imshow(values, cmap=CORRELATION, vmin=-1, vmax=1)
+    _write_in_cells(ax, values, texts, CORRELATION, low=-1, high=1)
+    names = [name.replace("_", "\n") for name in found.names]
+    ax.set_xticks(range(len(names)), labels=names)
+    ax.set_yticks(range(len(names)), labels=names)
+    ax.tick_params(length=0)
+    ax.set_xlabel(f"{SYMBOLS[of]}, {found.confidence:.0%} interval over batches")
+    return ax
+
+
+def plot_stability(ax: Axes, found: Stability) -> Axes:
+    """Each layer's rank at each checkpoint; the layers that end as the first three stand out."""
+    ranks = np.asarray(found.ranks)
+    num_layers = ranks.shape[1]
+    last = np.argsort(ranks[-1], kind="stable")
+    for layer in range(num_layers):
+        place = int(np.flatnonzero(last == layer)[0])
+        colour, line = OUTSTANDING[place] if place < len(OUTSTANDING) else (GREY, "-")
+        width = 2.4 if place < len(OUTSTANDING) else 1.0
+        ax.plot(
+            found.iterations, ranks[:, layer], color=colour, linestyle=line, linewidth=width,
+            marker="o", markersize=4, zorder=3 if width > 2 else 2,
+        )  # fmt: skip
+        ax.annotate(
+            f" {layer}", (found.iterations[-1], ranks[-1, layer]), color=colour, va="center"
+        )
+    ax.set(
+        xlabel="training step", ylabel="rank (1 = most sensitive)", yticks=range(1, num_layers + 1)
+    )
+    ax.invert_yaxis()
+    ax.margins(x=0.08)
+    return ax
+
+
+def plot_rank_correlation(ax: Axes, found: Stability) -> Axes:
+    """How each checkpoint's order correlates with the last one's, with the interval."""
+    low, high = np.asarray(found.with_last_low), np.asarray(found.with_last_high)
+    ax.fill_between(found.iterations, low, high, color=SKY, alpha=0.35, linewidth=0)
+    ax.plot(found.iterations, found.with_last, color=BLUE, marker="o", label="with the last")
+    ax.plot(
+        found.iterations[1:], found.with_previous[1:], color=ORANGE, linestyle="--", marker="s",
+        markersize=4, label="with the one before",
+    )  # fmt: skip
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set(
+        xlabel="training step",
+        ylabel=f"rank correlation ({SYMBOLS['spearman']})",
+        ylim=(-1.05, 1.05),
+    )
+    ax.legend(loc="lower right")
+    return ax
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f}\n[{low:.2f},\n{high:.2f}]"
+
+
+def _write_in_cells(
+    ax: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    colours: str,
+    *,
+    low: float = 1,
+    high: float | None = None,
+) -> None:
+    """Text in each cell, light on dark cells and dark on light ones."""
+    scale = Normalize(low, float(values.max()) if high is None else high)
+    for (row, column), value in np.ndenumerate(values):
+        red, green, blue, _ = colormaps[colours](scale(value))
+        is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        colour, text = "white" if is_dark else INK, str(texts[row][column])
+        ax.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)

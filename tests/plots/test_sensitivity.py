@@ -4,8 +4,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sbldlib.dropping.lists import create_block_allow_lists
-from sbldlib.plots.sensitivity import plot_sensitivity
+from sbldlib.plots.sensitivity import (
+    plot_agreement,
+    plot_estimators,
+    plot_rank_correlation,
+    plot_sensitivity,
+    plot_stability,
+)
 from sbldlib.records import SensitivityData
+from sbldlib.sensitivity import agreement, data_from_samples, stability
 
 
 def test_bars_hold_the_values_and_the_block_list_is_hatched():
@@ -25,3 +32,58 @@ def test_one_dominant_layer_does_not_hide_the_rest():
     ax = Figure().subplots()
     plot_sensitivity(ax, data)
     assert ax.get_yscale() == "symlog" and ax.get_legend() is None
+
+
+def measured(values, noise=0.1, iteration=None, seed=0) -> SensitivityData:
+    generator = np.random.default_rng(seed)
+    samples = np.asarray(values)[:, None] + noise * generator.standard_normal((len(values), 6))
+    return data_from_samples(samples.tolist(), method="test", unit="points", iteration=iteration)
+
+
+def cell_texts(ax) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_estimators_stand_side_by_side_as_ranks():
+    ax = Figure().subplots()
+    plot_estimators(ax, {"one": measured([3.0, 9.0, 6.0]), "other": measured([0.5, 0.1, 0.2], 0.0)})
+    assert cell_texts(ax) == ["3", "1", "2", "1", "3", "2"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "other"]
+    light, dark = ax.texts[1], ax.texts[0]
+    assert light.get_color() == "white" and dark.get_color() != "white"
+
+
+def test_agreement_shows_each_pair_with_its_interval():
+    found = agreement({"a": measured(range(5)), "b": measured([4, 3, 2, 1, 0])})
+    ax = Figure().subplots()
+    plot_agreement(ax, found)
+    assert cell_texts(ax) == ["", "-1.00\n[-1.00,\n-1.00]", "-1.00\n[-1.00,\n-1.00]", ""]
+    assert "95% interval over batches" in ax.get_xlabel() and "Spearman" in ax.get_xlabel()
+    plot_agreement(ax, found, of="kendall")
+    assert "Kendall" in ax.get_xlabel()
+
+
+def checkpoints():
+    orders = ([4, 3, 2, 1, 0], [0, 1, 3, 2, 4], [0, 1, 2, 3, 4])
+    return stability([measured(o, iteration=100 * i, seed=i) for i, o in enumerate(orders)])
+
+
+def test_stability_draws_a_line_a_layer_with_the_first_three_standing_out():
+    ax = Figure().subplots()
+    plot_stability(ax, checkpoints())
+    lines = ax.get_lines()
+    assert len(lines) == 5
+    assert list(lines[0].get_ydata()) == [1, 5, 5] and list(lines[0].get_xdata()) == [0, 100, 200]
+    assert len({line.get_color() for line in lines}) == 4, "three of their own, the rest grey"
+    assert ax.yaxis_inverted() and "training step" in ax.get_xlabel()
+    assert cell_texts(ax) == [" 0", " 1", " 2", " 3", " 4"]
+
+
+def test_rank_correlation_has_both_lines_and_a_band():
+    ax = Figure().subplots()
+    found = checkpoints()
+    plot_rank_correlation(ax, found)
+    with_last, with_previous, _ = ax.get_lines()
+    assert tuple(with_last.get_ydata()) == found.with_last
+    assert tuple(with_previous.get_ydata()) == found.with_previous[1:]
+    assert len(ax.collections) == 1 and len(ax.get_legend().get_texts()) == 2

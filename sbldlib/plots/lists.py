@@ -1,0 +1,114 @@
+"""Pictures of block and allow lists: rules side by side, and what dropping under them costs.
+
+Legend: L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from ..records import LayerLists, SensitivityData
+from .theme import BLUE, GREEN, INK, ORANGE, PINK, SKY
+
+LINES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^"), (PINK, "-.", "D"))
+LINES += ((SKY, (0, (5, 1)), "v"), (INK, (0, (1, 1)), "P"))
+
+
+def plot_lists(ax: Axes, lists: Mapping[str, LayerLists], *, ranking: Sequence[int]) -> Axes:
+    """One row a rule, one column a layer in sorted order: hatched is blocked, plain may be dropped.
+
+    Args:
+        lists: rule's name -> lists.
+        ranking: layers in the order of the columns, most sensitive first.
+    """
+    for row, each in enumerate(lists.values()):
+        for column, layer in enumerate(ranking):
+            is_blocked = layer in each.block
+            ax.barh(
+                row, 1, left=column - 0.5, height=0.8, edgecolor="white", linewidth=1.5,
+                color=ORANGE if is_blocked else BLUE, hatch="//" if is_blocked else "",
+            )  # fmt: skip
+    ax.set_yticks(range(len(lists)), labels=list(lists))
+    ax.set_xticks(range(len(ranking)), labels=[str(layer) for layer in ranking])
+    ax.set(xlabel="layer, most sensitive first", xlim=(-0.5, len(ranking) - 0.5))
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    blocked = Patch(facecolor=ORANGE, hatch="//", edgecolor="white", label="block list")
+    allowed = Patch(facecolor=BLUE, edgecolor="white", label="allow list")
+    ax.legend(handles=[blocked, allowed], ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_dropping_left(
+    ax: Axes, lists: Mapping[str, LayerLists], *, savings: Sequence[float], drop_max: float
+) -> Axes:
+    """Drop probability of an allowed layer against the saving, up to the cap, one line a rule.
+
+    Args:
+        lists: rule's name -> lists.
+        savings: mean drop over all layers, rising, in [0, 1).
+        drop_max: cap of one layer's drop probability.
+    """
+    for (name, each), (colour, line, mark) in zip(lists.items(), cycle(LINES), strict=False):
+        drop = np.asarray(savings) * each.num_layers / len(each.allow)
+        fits = drop <= drop_max * (1 + 1e-9)
+        label = f"{name}: {len(each.block)} blocked"
+        ax.plot(
+            np.asarray(savings)[fits], drop[fits], color=colour, linestyle=line, marker=mark,
+            markersize=4, label=label,
+        )  # fmt: skip
+    ax.axhline(drop_max, color=INK, linewidth=0.8)
+    ax.annotate(f"cap {drop_max:g}", (savings[0], drop_max), xytext=(2, 3),
+                textcoords="offset points", color=INK)  # fmt: skip
+    ax.set(xlabel="saving: mean drop over all layers", ylabel="drop of an allowed layer")
+    ax.set(ylim=(0, 1.02))
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_frontier(
+    ax: Axes, losses: Mapping[str, Mapping[float, tuple[float, float, float]]]
+) -> Axes:
+    """Loss against saving, one line a way of choosing layers, with its interval as a band.
+
+    Args:
+        losses: name -> {saving: (mean, low, high)}, nats per token above full depth.
+    """
+    for (name, points), (colour, line, mark) in zip(losses.items(), cycle(LINES), strict=False):
+        savings = sorted(points)
+        mean, low, high = np.array([points[saving] for saving in savings]).T
+        ax.fill_between(savings, low, high, color=colour, alpha=0.18, linewidth=0)
+        ax.plot(savings, mean, color=colour, linestyle=line, marker=mark, markersize=4, label=name)
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set(xlabel="saving: mean drop over all layers", ylabel="loss above full depth\n(nats/token)")
+    ax.legend()
+    return ax
+
+
+def plot_keep_list(
+    ax: Axes, sensitivity_data: SensitivityData, lists: LayerLists, keep: Sequence[float]
+) -> Axes:
+    """One bar a layer: its keep probability; the block list is hatched, the mean is a line."""
+    layers, blocked = np.arange(sensitivity_data.num_layers), set(lists.block)
+    for is_blocked, colour, hatch, label in (
+        (True, ORANGE, "//", "block list"),
+        (False, BLUE, "", "allow list"),
+    ):
+        chosen = np.array([(layer in blocked) == is_blocked for layer in layers])
+        if chosen.any():
+            ax.bar(
+                layers[chosen], np.asarray(keep)[chosen], color=colour, hatch=hatch, label=label,
+                edgecolor="white",
+            )  # fmt: skip
+    mean = float(np.mean(keep))
+    ax.axhline(mean, color=INK, linewidth=1, linestyle="--")
+    ax.annotate(f"mean {mean:.2f}", (len(layers) - 0.5, mean), ha="right", va="bottom", color=INK)
+    ax.set(xlabel="layer", ylabel="keep probability", ylim=(0, 1.02), xticks=layers)
+    ax.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    return ax
