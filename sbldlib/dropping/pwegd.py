@@ -69,6 +69,11 @@ class PWEGD(rv_continuous):
         weights[np.flatnonzero(self.coefficients)] = self._weights_J
         return tuple(weights.tolist())
 
+    def component(self, j: int) -> PWEGD:
+        """The gamma density of shape q+j that weighs `weights[j]` in the mixture."""
+        only = [float(j == other) for other in range(len(self.coefficients))]
+        return PWEGD(only, self.shape, self.scale)
+
     def rvs(self, *args: Any, random_state: Any = None, **kwargs: Any) -> Any:
         """Draw samples as scipy does; `random_state` (a seed or a Generator) is required."""
         if random_state is None:

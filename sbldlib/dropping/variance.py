@@ -1,6 +1,6 @@
 """The variance-based scheduler: from paired pilot runs to the model's mean keep probability.
 
-Legend: P pairs, T iterations, B bootstrap samples.
+Legend: T iterations.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import check_positive_int, check_range, unknown_name
-from ..records import PilotData, Record
+from ..errors import check_range, unknown_name
+from ..records import PilotData
 from .allocation import allocate
-from .pwegd_fit import PWEGDFit, check_curve, fit_pwegd
+from .curves import VarianceCurve, variance_curve
+from .fits import PWEGDFit
+from .pwegd_fit import fit_pwegd
 from .schedules import progress_grid
 
 LEAST_WHERE_HIGH = "drop_least_where_variance_is_high"
@@ -24,44 +26,6 @@ FITTED = "fitted"
 CONSTANT = "constant: fit no better than a constant"
 _GRID = 1001  # points between which a call interpolates
 _FLAT = 1e-9  # a relative variance closer than this to the extreme is at the extreme
-
-
-@dataclass(frozen=True, kw_only=True)
-class VarianceCurve(Record):
-    """Variance between baseline and layer dropping over training.
-
-    Attributes:
-        progress: T increasing values in [0, 1].
-        variance: T values >= 0, the mean over pairs of the squared loss gap, (nats per token)^2.
-        low, high: bootstrap band over pairs; None where there is one pair, which has no spread.
-        window: width of the smoothing that was applied, as a share of the run.
-        num_pairs: pilot pairs.
-        confidence: coverage of the band.
-    """
-
-    progress: tuple[float, ...]
-    variance: tuple[float, ...]
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    window: float = 0.0
-    num_pairs: int = 1
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        progress, variance = check_curve(self.progress, self.variance)
-        object.__setattr__(self, "progress", tuple(progress.tolist()))
-        object.__setattr__(self, "variance", tuple(variance.tolist()))
-        check_range("window", self.window, 0, 1)
-
-    def summary(self) -> str:
-        """What the curve is made of, in one line."""
-        band = f"{self.confidence:.0%} band by bootstrap over pairs"
-        if self.low is None:
-            band = "no band: one pair has no spread"
-        return (
-            f"variance of {self.num_pairs} pair(s) at {len(self.variance)} points, "
-            f"smoothed over {self.window:.1%} of the run; {band}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,61 +154,6 @@ def create_variance_based_scheduler(
     )
 
 
-def variance_curve(
-    pilot: PilotData,
-    *,
-    window: float = 0.05,
-    num_bootstrap: int = 200,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> VarianceCurve:
-    """Mean over pairs of (loss_drop - loss_base)^2 at every iteration, smoothed.
-
-    Args:
-        pilot: paired losses, nats per token, at least two iterations.
-        window: width of the centred running mean as a share of the run, in [0, 1]; the largest
-            odd number of iterations within it is applied, near the ends those that exist.
-        num_bootstrap: B, resamplings of the pairs behind the band, >= 1. With few pairs the band
-            is too narrow.
-        seed: of the resampling, >= 0.
-        confidence: coverage of the band, in (0, 1).
-
-    Raises:
-        ValueError: an argument is outside its range, or the pilot has one iteration.
-
-    Source: reconstruction [O].
-    """
-    check_range("window", window, 0, 1)
-    check_positive_int("num_bootstrap", num_bootstrap)
-    generator = np.random.default_rng(check_positive_int("seed", seed, minimum=0))
-    check_range("confidence", confidence, 0, 1, low_open=True, high_open=True)
-    check_positive_int("training_data.num_iterations", pilot.num_iterations, minimum=2)
-    gaps_PT = np.array(pilot.dropping_losses) - np.array(pilot.baseline_losses)
-    smooth_PT, applied = running_mean(gaps_PT**2, window)
-    low, high = _bootstrap_band(smooth_PT, num_bootstrap, generator, confidence)
-    return VarianceCurve(
-        progress=tuple(progress_grid(pilot.num_iterations).tolist()),
-        variance=tuple(smooth_PT.mean(axis=0).tolist()),
-        low=low,
-        high=high,
-        window=applied,
-        num_pairs=len(smooth_PT),
-        confidence=confidence,
-    )
-
-
-def running_mean(values_PT: np.ndarray, window: float) -> tuple[np.ndarray, float]:
-    """Centred running mean over the last axis, and the share of the run that it spans."""
-    length = values_PT.shape[-1]
-    half = max(0, int((window * length - 1) / 2 + 1e-9))
-
-    def sums(values_T: np.ndarray) -> np.ndarray:
-        return np.convolve(values_T, np.ones(2 * half + 1))[half : half + length]
-
-    sums_PT = np.apply_along_axis(sums, -1, values_PT)
-    return sums_PT / sums(np.ones(length)), (2 * half + 1) / length
-
-
 def spread_saving(
     variance_T: np.ndarray, *, saving: float, mean_keep_min: float, direction: str
 ) -> np.ndarray:
@@ -271,19 +180,6 @@ def spread_saving(
     demand_T = np.where(demand_T < _FLAT, 0.0, demand_T)
     keep_T = allocate(1 - saving, demand_T, drop_max=1 - mean_keep_min)
     return np.clip(keep_T, mean_keep_min, 1.0)
-
-
-def _bootstrap_band(
-    smooth_PT: np.ndarray, num_bootstrap: int, generator: np.random.Generator, confidence: float
-) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
-    num_pairs = len(smooth_PT)
-    if num_pairs == 1:
-        return None, None
-    equal_P = np.full(num_pairs, 1 / num_pairs)
-    draws_BP = generator.multinomial(num_pairs, equal_P, size=num_bootstrap)
-    tail = (1 - confidence) / 2
-    band = np.quantile(draws_BP @ smooth_PT / num_pairs, [tail, 1 - tail], axis=0)
-    return tuple(band[0].tolist()), tuple(band[1].tolist())
 
 
 def _check_saving(saving: float, mean_keep_min: float, direction: str) -> None:

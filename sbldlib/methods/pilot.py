@@ -1,20 +1,52 @@
-"""Pilot runs: the same training with and without dropping, for the variance between them."""
+"""Pilot runs: the same training with and without dropping, for the variance between them.
+
+With a folder each run is kept as it ends, so that a pilot that was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..records import PilotData, StepRecord
+from ..dropping.schedules import progress_grid
+from ..environment import installed_version
+from ..losses import device_of
+from ..records import PilotData, Record, StepRecord, write_atomically
 from ..training.callbacks import Callback
 from ..training.config import TrainConfig
 from ..training.loop import train
+from .base import LayerDropping
+
+ARMS = ("baseline", "dropping")
+DIGEST = "keep_probabilities_sha256"
+_PLAN_POINTS = 101  # of the run at which a method's keep probabilities are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotRun(Record):
+    """One run of a pilot, as its file holds it.
+
+    Attributes:
+        settings: everything that decides the run, as plain values.
+        losses: one a step, nats per token.
+        mean_keep: the mean keep probability that was applied, in (0, 1].
+        seconds, flops: what it cost when it ran: wall-clock, and operations run.
+    """
+
+    settings: dict[str, Any]
+    losses: tuple[float, ...]
+    mean_keep: float
+    seconds: float
+    flops: float
 
 
 def run_pilot(
@@ -27,6 +59,8 @@ def run_pilot(
     config: TrainConfig,
     on_run: Callable[[str], None] | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
+    folder: str | Path | None = None,
+    key: str = "",
 ) -> PilotData:
     """Train each seed twice, at full depth and with dropping, and return the losses of both.
 
@@ -39,11 +73,16 @@ def run_pilot(
         make_dropping: from a model and a seed: the method whose variance is asked.
         seeds: one a pair; different ones.
         config: of every run.
-        on_run: told the name of each run as it begins.
-        on_step: told every step of every run.
+        on_run: told the name of each run as it begins; a run read from the folder does not begin.
+        on_step: told every step of every run that is trained.
+        folder: where each run is kept as soon as it ends, one file for each seed and method, so
+            that the pilots of several methods share their baselines. What is there is read, with
+            the cost that it had when it ran, and not trained again.
+        key: names the model and the data, which a file cannot tell; needed with a folder.
 
     Raises:
-        ValueError: no seeds, one named twice, or a budget that gives the two runs different steps.
+        ValueError: no seeds, one named twice, a budget that gives the two runs different steps, a
+            folder without a key, or a file in it that is damaged or of other settings.
 
     Source: the variance between baseline and layer dropping over training time is the paper's [P];
         pairs from shared seeds are ours [O], METHOD section 3.
@@ -52,34 +91,142 @@ def run_pilot(
         raise ValueError(f"seeds={tuple(seeds)} must be one or more different seeds")
     if config.budget.flops is not None or config.budget.seconds is not None:
         raise ValueError(f"budget={config.budget} must be steps or tokens: pairs have equal steps")
-    began = time.perf_counter()
-    runs: dict[str, list[tuple[float, ...]]] = {"baseline": [], "dropping": []}
-    keeps: list[float] = []
-    for seed in seeds:
-        for arm, losses in runs.items():
-            if on_run is not None:
-                on_run(f"pilot {arm}, seed {seed}")
-            with _random_state(seed):
-                model = make_model(seed)
-                callbacks = [make_dropping(model, seed)] if arm == "dropping" else []
-                run = train(
-                    model,
-                    make_data(seed),
-                    make_optimizer(model),
-                    config=replace(config, name=f"pilot {arm} {seed}"),
-                    callbacks=callbacks,
-                    on_step=on_step,
-                )
-            losses.append(run.losses)
-            if arm == "dropping":
-                keeps.append(1 - run.realised_drop)
-    return PilotData(
-        baseline_losses=tuple(runs["baseline"]),
-        dropping_losses=tuple(runs["dropping"]),
-        seeds=tuple(seeds),
-        mean_keep=sum(keeps) / len(keeps),
-        seconds=time.perf_counter() - began,
+    if folder is not None and not key:
+        raise ValueError(f"key={key!r} must name the model and the data where a folder is given")
+    runner = _Runner(
+        make_model, make_data, make_optimizer, make_dropping, config, on_run, on_step, folder, key
     )
+    pairs = [[runner.run(arm, seed) for arm in ARMS] for seed in seeds]
+    runs = [run for pair in pairs for run in pair]
+    return PilotData(
+        baseline_losses=tuple(baseline.losses for baseline, _ in pairs),
+        dropping_losses=tuple(dropping.losses for _, dropping in pairs),
+        seeds=tuple(seeds),
+        mean_keep=sum(dropping.mean_keep for _, dropping in pairs) / len(pairs),
+        seconds=sum(run.seconds for run in runs),
+        flops=sum(run.flops for run in runs),
+    )
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """What all runs of a pilot share; `run` trains one of them, or reads it where it is kept."""
+
+    make_model: Callable[[int], nn.Module]
+    make_data: Callable[[int], Any]
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    make_dropping: Callable[[nn.Module, int], Callback]
+    config: TrainConfig
+    on_run: Callable[[str], None] | None
+    on_step: Callable[[StepRecord], None] | None
+    folder: str | Path | None
+    key: str
+
+    def run(self, arm: str, seed: int) -> PilotRun:
+        with _random_state(seed):
+            began = time.perf_counter()
+            model = self.make_model(seed)
+            callbacks = [self.make_dropping(model, seed)] if arm == "dropping" else []
+            data, optimizer = self.make_data(seed), self.make_optimizer(model)
+            settings = self._settings(arm, seed, model, optimizer, callbacks)
+            # Pilots of several methods may share a folder, and their baselines with it.
+            name = (settings["dropping"] or {}).get("method", arm)
+            file = None if self.folder is None else Path(self.folder) / f"{name}-{seed}.json"
+            if file is not None and file.exists():
+                return _read(file, settings)
+            if self.on_run is not None:
+                self.on_run(f"pilot {arm}, seed {seed}")
+            done = train(
+                model,
+                data,
+                optimizer,
+                config=replace(self.config, name=f"pilot {arm} {seed}"),
+                callbacks=callbacks,
+                on_step=self.on_step,
+            )
+            run = PilotRun(
+                settings=settings,
+                losses=done.losses,
+                mean_keep=1 - done.realised_drop,
+                seconds=time.perf_counter() - began,
+                flops=sum(step.flops for step in done),
+            )
+            if file is not None:
+                body = run.to_dict()
+                content = json.dumps({"sha256": _sha256(body), **body}, indent=1)
+                write_atomically(file, content.encode())
+            return run
+
+    def _settings(
+        self,
+        arm: str,
+        seed: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        callbacks: Sequence[Callback],
+    ) -> dict[str, Any]:
+        """Everything that decides a run, as its JSON would give it back."""
+        groups = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+        config = {name: value for name, value in asdict(self.config).items() if name != "name"}
+        settings = {
+            "arm": arm,
+            "seed": seed,
+            "key": self.key,
+            "config": config,
+            "optimizer": {"class": type(optimizer).__name__, "groups": groups},
+            "dropping": _described(callbacks[0]) if callbacks else None,
+            "device": device_of(model).type,
+            "versions": {name: installed_version(name) for name in ("sbldlib", "torch")},
+        }
+        return json.loads(json.dumps(settings, default=str))
+
+
+def _described(dropping: Callback) -> dict[str, Any]:
+    described = dropping.describe()
+    if isinstance(dropping, LayerDropping):
+        # Two schedules, or two sets of sensitivities, may share a description.
+        table = [dropping.keep_probability(float(at)) for at in progress_grid(_PLAN_POINTS)]
+        described = {**described, DIGEST: _sha256(table)}
+    return described
+
+
+def _read(file: Path, settings: dict[str, Any]) -> PilotRun:
+    """The run that a file holds, or ValueError where it is damaged or of other settings."""
+    try:
+        body = json.loads(file.read_bytes())
+        sha256 = body.pop("sha256")
+        run = PilotRun.from_dict(body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is not a pilot's run ({error!r}); delete it") from None
+    if sha256 != _sha256(body):
+        raise ValueError(f"{file} is damaged: its SHA-256 is not the one written in it; delete it")
+    there, asked = _flat(body["settings"]), _flat(settings)
+    # A digest says the least, so it comes last.
+    for field in sorted(there.keys() | asked.keys(), key=lambda name: (DIGEST in name, name)):
+        if there.get(field) != asked.get(field):
+            raise ValueError(
+                f"{field}={asked.get(field, 'nothing')} is asked for, but {file} is of "
+                f"{field}={there.get(field, 'nothing')}: give another folder, or delete the file"
+            )
+    return run
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> dict[str, str]:
+    """Dotted field names to their values as JSON text."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[above + name] = json.dumps(value)
+    return flat
+
+
+def _sha256(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from sbldlib.dropping.pwegd import PWEGD
-from sbldlib.dropping.pwegd_fit import fit_pwegd
+from sbldlib.dropping.pwegd_fit import fit_amplitude, fit_pwegd, fit_rivals
 
 PROGRESS = np.linspace(0, 1, 120)
 EXAMPLES = [((1.0,), 2.5, 0.3), ((1.0, 2.0, 3.0), 1.0, 0.2), ((0.0, 0.0, 4.0), 0.7, 1.5)]
@@ -73,6 +73,8 @@ def test_the_density_is_the_stated_formula_and_the_stated_mixture(given_paramete
         for j, weight in enumerate(density.weights)
     )
     assert density.pdf(x) == pytest.approx(mixture, rel=1e-8)
+    parts = sum(w * density.component(j).pdf(x) for j, w in enumerate(density.weights))
+    assert density.pdf(x) == pytest.approx(parts, rel=1e-8)
     assert sum(density.weights) == pytest.approx(1, abs=1e-12)
 
 
@@ -85,6 +87,34 @@ def test_degree_zero_is_scipys_gamma(shape, scale):
     assert ours.cdf(x) == pytest.approx(theirs.cdf(x), rel=1e-10)
     assert ours.ppf([0.1, 0.9]) == pytest.approx(theirs.ppf([0.1, 0.9]), rel=1e-8)
     assert [*ours.stats(moments="mvsk")] == pytest.approx([*theirs.stats(moments="mvsk")], rel=1e-6)
+
+
+@few
+@given(parameters, st.floats(0.2, 5))
+def test_a_common_factor_changes_nothing_and_the_scale_is_the_unit(given_parameters, factor):
+    coefficients, shape, scale = given_parameters
+    density = PWEGD(coefficients, shape, scale)
+    x = density.ppf([0.1, 0.5, 0.9])
+    times = PWEGD([factor * a for a in coefficients], shape, scale)
+    assert times.cdf(x) == pytest.approx(density.cdf(x), abs=1e-12)
+    # the same weights in another unit of x
+    units = PWEGD([a / factor**j for j, a in enumerate(coefficients)], shape, factor * scale)
+    assert units.weights == pytest.approx(density.weights, abs=1e-12)
+    assert units.mean() == pytest.approx(factor * density.mean())
+    assert units.cdf(factor * x) == pytest.approx(density.cdf(x), abs=1e-12)
+
+
+@few
+@given(st.floats(0.3, 50), st.floats(0.01, 5), st.integers(1, 3))
+def test_the_last_coefficient_alone_is_scipys_gamma_of_a_raised_shape(shape, scale, degree):
+    ours = PWEGD((0.0,) * degree + (2.0,), shape, scale)
+    theirs = stats.gamma(shape + degree, scale=scale)
+    x = theirs.ppf([0.01, 0.3, 0.7, 0.99])
+    assert ours.pdf(x) == pytest.approx(theirs.pdf(x), rel=1e-9)
+    assert ours.cdf(x) == pytest.approx(theirs.cdf(x), rel=1e-9)
+    assert ours.mean() == pytest.approx(theirs.mean())
+    drawn = ours.rvs(size=2000, random_state=1)
+    assert drawn.mean() == pytest.approx(theirs.mean(), abs=5 * theirs.std() / math.sqrt(2000))
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -203,6 +233,68 @@ def test_each_rival_is_as_good_as_a_direct_scipy_fit(name):
     assert fit.num_independent == pytest.approx(20)
     assert rival.aic == pytest.approx(20 * math.log(mean_square) + 2 * len(start), abs=1e-2)
     assert fit.quality.r2 >= fit.rivals["gamma"].r2 - 1e-9  # the gamma is nested in it
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_the_rivals_curves_are_those_whose_quality_was_told(seed):
+    rng = np.random.default_rng(seed)
+    variance = 0.04 * stats.gamma.pdf(PROGRESS + 0.05, 2.2, scale=0.2) * rng.gamma(9, 1 / 9, 120)
+    fit = fit_pwegd(PROGRESS, variance, window=0.05, num_starts=3, seed=seed)
+    rivals = fit_rivals(PROGRESS, variance, window=0.05, num_starts=3, seed=seed)
+    assert rivals.keys() == fit.rivals.keys()
+    for name, values in rivals.items():
+        rmse = math.sqrt(np.mean((variance - values) ** 2))
+        assert rmse == pytest.approx(fit.rivals[name].rmse, rel=1e-9)
+    ours = math.sqrt(np.mean((variance - fit(PROGRESS)) ** 2))
+    assert ours == pytest.approx(fit.quality.rmse, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pwegd_is_as_good_as_a_direct_scipy_fit(seed):
+    rng = np.random.default_rng(seed)
+    truth = PWEGD((1, 0, rng.uniform(1, 60)), rng.uniform(0.8, 3), rng.uniform(0.05, 0.3))
+    variance = truth.pdf(PROGRESS + 0.05) * rng.gamma(25, 1 / 25, 120)
+    fit = fit_pwegd(PROGRESS, variance, window=0.05)
+    x = PROGRESS + 0.05
+
+    def form(x, a0, a1, a2, q, b):
+        return (a0 + a1 * x + a2 * x**2) * x ** (q - 1) * np.exp(-x / b)
+
+    best = math.inf
+    for start in ((1, 1, 1, 1.0, 0.2), (1, 0, 20, 1.5, 0.1), (5, 5, 50, 3.0, 0.1)):
+        bounds = ([0, 0, 0, 0.1, 1e-3], [1e6, 1e6, 1e6, 200, 10])
+        values, _ = optimize.curve_fit(form, x, variance, p0=start, bounds=bounds, max_nfev=5000)
+        best = min(best, np.mean((variance - form(x, *values)) ** 2))
+    assert fit.quality.rmse <= math.sqrt(best) * (1 + 1e-4)
+
+
+def test_given_parameters_get_the_best_height_and_no_other_change():
+    variance = noise(3, half=4) * PROGRESS
+    fit = fit_amplitude(
+        PROGRESS, variance, coefficients=(2.0, 0.0, 6.0), shape=1.5, scale=0.3, window=0.05
+    )
+    assert (fit.coefficients, fit.shape, fit.scale) == ((0.25, 0.0, 0.75), 1.5, 0.3)
+    assert fit.quality.num_parameters == 5 and set(fit.rivals) == {"constant"}
+    x = PROGRESS + fit.shift
+    kernel = (2 + 6 * x**2) * np.sqrt(x) * np.exp(-x / 0.3)
+    (height,), *_ = np.linalg.lstsq(kernel[:, None], variance, rcond=None)
+    assert fit(PROGRESS) == pytest.approx(height * kernel, rel=1e-9)
+    assert fit.quality.rmse == pytest.approx(np.sqrt(np.mean((variance - height * kernel) ** 2)))
+    found = fit_pwegd(PROGRESS, variance, window=0.05)
+    again = fit_amplitude(
+        PROGRESS, variance, coefficients=found.coefficients, shape=found.shape, scale=found.scale,
+        window=0.05,
+    )  # fmt: skip
+    assert again.quality.rmse == pytest.approx(found.quality.rmse, rel=1e-6)
+    assert found.quality.rmse <= fit.quality.rmse
+
+
+def test_parameters_with_a_pole_on_the_curve_are_refused():
+    from_zero = PROGRESS**2  # so that nothing is shifted
+    with pytest.raises(ValueError, match=r"shape=0.5 must be at least 1"):
+        fit_amplitude(PROGRESS, from_zero, coefficients=(1.0,), shape=0.5, scale=1.0)
+    fit = fit_amplitude(PROGRESS, from_zero, coefficients=(0.0, 1.0), shape=0.5, scale=1.0)
+    assert fit(0.0) == 0.0 and fit.shift == 0.0
 
 
 def test_degree_zero_and_its_gamma_rival_are_the_same_fit():

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,18 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbldlib.dropping import schedules
+from sbldlib.dropping.allocation import lowest_mean_keep, mean_keep_of, update_keep_probability
+from sbldlib.dropping.lists import create_block_allow_lists
 from sbldlib.dropping.variance import (
     CONSTANT,
+    DIRECTIONS,
     FITTED,
     LEAST_WHERE_HIGH,
     MOST_WHERE_HIGH,
     VarianceCurve,
     create_variance_based_scheduler,
-    running_mean,
     spread_saving,
     variance_curve,
 )
-from sbldlib.records import PilotData
+from sbldlib.records import PilotData, SensitivityData
 
 PROGRESS = np.linspace(0, 1, 100)
 HUMP = np.exp(-((PROGRESS - 0.3) ** 2) / 0.02)
@@ -39,66 +42,6 @@ def pilot(gaps):
 
 def curve(variance, progress=PROGRESS, **fields):
     return VarianceCurve(progress=tuple(progress), variance=tuple(variance), **fields)
-
-
-def test_the_curve_is_the_mean_squared_gap_of_the_pairs():
-    gaps = np.random.default_rng(0).normal(size=(3, 40))
-    found = variance_curve(pilot(gaps), window=0)
-    assert found.variance == pytest.approx((gaps**2).mean(axis=0))
-    assert found.progress == pytest.approx(np.linspace(0, 1, 40))
-    assert (found.num_pairs, found.window) == (3, 1 / 40)
-
-
-@pytest.mark.parametrize(
-    ("window", "width"), [(0.0, 1), (0.1, 1), (0.29, 5), (0.3, 5), (0.35, 7), (1.0, 19)]
-)
-def test_the_window_applied_is_the_largest_odd_one_within_the_asked(window, width):
-    values = np.random.default_rng(1).uniform(size=(2, 20))
-    smooth, applied = running_mean(values, window)
-    assert applied == width / 20
-    for t in range(20):
-        near = values[:, max(0, t - width // 2) : t + width // 2 + 1]
-        assert smooth[:, t] == pytest.approx(near.mean(axis=1))
-
-
-def test_the_window_survives_the_rounding_of_its_share():
-    assert running_mean(np.ones((1, 100)), 0.29)[1] == 0.29  # 0.29 * 100 is below 29
-
-
-def test_the_band_is_seeded_and_holds_what_more_pairs_would_give():
-    gaps = np.random.default_rng(2).normal(size=(40, 60))
-    found = variance_curve(pilot(gaps), seed=4)
-    assert found == variance_curve(pilot(gaps), seed=4)
-    assert found.low != variance_curve(pilot(gaps), seed=5).low
-    low, high = np.array(found.low), np.array(found.high)
-    assert (low <= found.variance).all() and (found.variance <= high).all()
-    assert ((low < 1) & (high > 1)).mean() > 0.8  # the true variance is 1
-    smooth, _ = running_mean(gaps**2, found.window)
-    error = smooth.std(axis=0) / math.sqrt(40)
-    assert ((high - found.variance) / error).mean() == pytest.approx(1.96, abs=0.2)
-    assert ((found.variance - low) / error).mean() == pytest.approx(1.96, abs=0.2)
-    assert "95% band" in found.summary() and "40 pair(s)" in found.summary()
-
-
-def test_one_pair_has_no_band_and_says_so():
-    found = variance_curve(pilot([HUMP]))
-    assert found.low is None and found.high is None
-    assert "no band: one pair has no spread" in found.summary()
-    assert VarianceCurve.from_json(found.to_json()) == found
-
-
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"window": -0.1}, "window=-0.1 is outside"),
-        ({"num_bootstrap": 0}, "num_bootstrap=0 must be at least 1"),
-        ({"confidence": 1}, "confidence=1 is outside"),
-        ({"seed": -1}, "seed=-1 must be at least 0"),
-    ],
-)
-def test_bad_options_of_the_curve_are_named(keywords, message):
-    with pytest.raises(ValueError, match=message):
-        variance_curve(pilot([HUMP, HUMP]), **keywords)
 
 
 relative = st.lists(st.floats(0, 1e3), min_size=1, max_size=60).map(np.array)
@@ -270,3 +213,63 @@ def test_degenerate_pilots_are_named():
         curve([0, 1, -1], PROGRESS[:3])
     with pytest.raises(ValueError, match="training_data is a list"):
         create_variance_based_scheduler([0.1, 0.2])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def both_ways():
+    data = pilot(np.sqrt(0.01 + HUMP) * np.random.default_rng(3).choice([-0.1, 0.1], (3, 100)))
+    found = create_variance_based_scheduler(data, num_starts=2)
+    assert found.reason == FITTED
+    return found
+
+
+@settings(max_examples=150)
+@given(st.integers(1, 700), keep_range, st.sampled_from(DIRECTIONS))
+def test_the_mean_is_exact_over_any_number_of_iterations(both_ways, length, asked, direction):
+    saving, low = asked
+    changed = replace(both_ways, saving=saving, mean_keep_min=low, direction=direction)
+    keep = changed.tabulate(length)
+    assert math.fsum(keep) / length == pytest.approx(1 - saving, abs=1e-12)
+    assert keep.shape == (length,) and low <= keep.min() and keep.max() <= 1
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_run_of_one_iteration_drops_what_is_asked_in_it(both_ways, direction):
+    assert replace(both_ways, direction=direction).tabulate(1).tolist() == pytest.approx([0.8])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_no_variance_at_all_is_a_constant_either_way(direction):
+    found = create_variance_based_scheduler(
+        curve(np.zeros(100)), saving=0.25, direction=direction, num_starts=2
+    )
+    assert found.reason == CONSTANT and found.tabulate(3).tolist() == [0.75] * 3
+
+
+def test_the_two_directions_lie_on_either_side_of_the_mean(both_ways):
+    least = both_ways.tabulate(200)
+    most = replace(both_ways, direction=MOST_WHERE_HIGH).tabulate(200)
+    assert np.corrcoef(least, most)[0, 1] == pytest.approx(-1)
+    assert least.argmax() == most.argmin()
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.floats(0.001, 1), min_size=2, max_size=12),
+    st.integers(1, 11),
+    st.floats(0, 1),
+    st.sampled_from(DIRECTIONS),
+)
+def test_a_schedule_above_the_lists_minimum_can_be_held_at_every_iteration(
+    both_ways, values, num_blocked, share, direction
+):
+    data = SensitivityData(values=tuple(values), standard_errors=(0.0,) * len(values))
+    lists = create_block_allow_lists(data, count=min(num_blocked, len(values) - 1))
+    lowest = lowest_mean_keep(lists)
+    changed = replace(
+        both_ways, saving=share * (1 - lowest), mean_keep_min=lowest, direction=direction
+    )
+    for mean_keep in changed.tabulate(20):
+        keep = update_keep_probability(data, float(mean_keep), lists=lists)
+        assert mean_keep_of(keep) == pytest.approx(mean_keep, abs=1e-12)
+        assert all(keep[layer] == 1 for layer in lists.block)
