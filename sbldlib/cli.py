@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +15,16 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 
+from .comparison import COMPARISONS, Comparison, ComparisonSummary, Table, compare
+from .comparison.engine import Begun
+from .comparison.tables import answer_rows, table_rows
 from .demo import DemoConfig, DemoRecord, run_demo
 from .doctor import examine
+from .errors import unknown_name
 from .figures import demo_limits, demo_rows, save_demo_figures
+from .training.launch import launch
 
 app = typer.Typer(
     help="Sensitivity-Based Layer Dropping: measure it, train with it, see it.",
@@ -59,6 +67,43 @@ def demo(
     console.print(f"record {path}; figures {', '.join(str(p) for p in drawn)}")
 
 
+@app.command("compare")
+def compare_(
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(COMPARISONS)}.")] = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default data/runs/compare/PRESET.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Again and again; default the preset's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default the preset's.")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Keep these arms alone, again and again.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That share the runs out.")] = 1,
+    stop_after: Annotated[
+        float | None, typer.Option(min=0, help="Seconds; begin no run that would end later.")
+    ] = None,
+) -> None:
+    """Methods and controls at equal steps, FLOPs and time; stopped, it goes on where it was."""
+    comparison = _comparison(preset, tuple(seed or ()), steps, tuple(arm or ()))
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        raise typer.Exit(launch(["sbldlib.cli", *sys.argv[1:]], num_processes=processes))
+    folder = out or Path("data/runs/compare") / preset
+    try:
+        summary = _compare(comparison, folder, stop_after)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if int(os.environ.get("RANK", "0")):
+        return
+    for table in summary.tables:
+        _print_rows(table_rows(summary, table["budget"]), f"equal {table['budget']}")
+    _print_rows(answer_rows(summary), "answers")
+    if summary.missing:
+        console.print(f"{len(summary.missing)} runs are still to be done: call it again")
+    console.print(f"runs and summary in {folder}", style="dim")
+
+
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say what this machine can run, what it cannot, and how to mend it."""
@@ -66,7 +111,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
     else:
-        table = Table("part", "", "found", "how to mend it")
+        table = RichTable("part", "", "found", "how to mend it")
         mark = {"ok": "[green]ok[/]", "limited": "[yellow]limited[/]", "missing": "[red]missing[/]"}
         for finding in findings:
             table.add_row(finding.part, mark[finding.state], finding.found, finding.mend)
@@ -78,6 +123,56 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def main() -> None:
     """The `sbld` program."""
     app()
+
+
+def _comparison(
+    preset: str, seeds: tuple[int, ...], steps: int | None, arms: tuple[str, ...]
+) -> Comparison:
+    """The preset with what was asked otherwise, or a usage error that says what is wrong."""
+    try:
+        if preset not in COMPARISONS:
+            raise unknown_name("preset", preset, COMPARISONS)
+        known = COMPARISONS[preset]
+        return dataclasses.replace(
+            known,
+            steps=steps or known.steps,
+            seeds=seeds or known.seeds,
+            tables=_only(known, arms) if arms else known.tables,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _only(known: Comparison, names: tuple[str, ...]) -> tuple[Table, ...]:
+    """The tables with these arms alone; one that keeps fewer than two falls away."""
+    there = {arm.name for table in known.tables for arm in table.arms}
+    for name in names:
+        if name not in there:
+            raise unknown_name("arm", name, there)
+    kept = [
+        (table.budget, tuple(arm for arm in table.arms if arm.name in names))
+        for table in known.tables
+    ]
+    return tuple(Table(budget=budget, arms=few) for budget, few in kept if len(few) > 1)
+
+
+def _compare(comparison: Comparison, folder: Path, stop_after: float | None) -> ComparisonSummary:
+    """The comparison under a progress bar that says what runs and how long it will take."""
+    with _progress() as progress:
+        task = progress.add_task("", total=None)
+
+        def begin(what: Begun) -> None:
+            place = f" · {what.done + 1} of {what.total}" if what.total else ""
+            left = f" · {what.seconds_left / 60:.0f} min left" if what.seconds_left else ""
+            progress.reset(task, description=f"{what.title}{place}{left}", total=what.steps or None)
+
+        return compare(
+            comparison,
+            folder=folder,
+            stop_after=stop_after,
+            on_begin=begin,
+            on_step=lambda _: progress.advance(task),
+        )
 
 
 def _at_the_door(kind: type, **values: Any) -> Any:
@@ -98,12 +193,17 @@ def _progress() -> Progress:
     )
 
 
-def _print_table(record: DemoRecord) -> None:
-    header, *rows = demo_rows(record)
-    table = Table(*header, box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for row in rows:
+def _print_rows(rows: Sequence[tuple[str, ...]], title: str | None = None) -> None:
+    """A table whose first row is its header."""
+    header, *body = rows
+    table = RichTable(*header, title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for row in body:
         table.add_row(*row)
     console.print(table)
+
+
+def _print_table(record: DemoRecord) -> None:
+    _print_rows(demo_rows(record))
     console.print(demo_limits(record), style="dim")
 
 

@@ -1,0 +1,99 @@
+"""A summary in words: rows for a terminal or a page, each budget's table and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .summary import UNRESOLVED, ComparisonSummary
+
+Show = Callable[[Mapping[str, Any]], str]
+DIFFERENCE = {"validation_loss": "{:+.3f}", "accuracy": "{:+.1%}"}
+UNITS = {"steps": "steps", "flops": "FLOPs", "seconds": "seconds"}
+
+
+def table_rows(summary: ComparisonSummary, budget: str) -> list[tuple[str, ...]]:
+    """One budget's table as text, its header first; differences are to the reference arm."""
+    table = summary.table(budget)
+    columns: dict[str, Show] = {
+        "arm": lambda row: row["arm"],
+        "layers": lambda row: f"{row['num_layers']:.0f}",
+        "steps": lambda row: f"{row['num_steps']:.0f}",
+        "loss on new text": lambda row: _value(row, "validation_loss", "{:.3f}"),
+        "to the reference": lambda row: _difference(row, "validation_loss"),
+        "exact answers": lambda row: _value(row, "accuracy", "{:.1%}"),
+        "to it": lambda row: _difference(row, "accuracy"),
+        "layers not run": lambda row: f"{_left_out(row):.1%}",
+        "FLOPs saved": lambda row: f"{row['saved_flops']:.1%}",
+        "seconds": lambda row: f"{row['priced_seconds']:.1f}",
+        "pre-analysis": lambda row: _share(row["owed"], table["amount"], budget),
+    }
+    rows = [tuple(show(row) for show in columns.values()) for row in table["rows"]]
+    return [tuple(columns), *rows]
+
+
+def answer_rows(summary: ComparisonSummary) -> list[tuple[str, ...]]:
+    """Each question with its answer as text, the header first; differences in nats per token."""
+    header = ("question", "at equal", "answer", "difference in loss [95 %]")
+    rows = [
+        (
+            found["question"],
+            UNITS[found["budget"]],
+            found["answer"],
+            interval(found["difference"], DIFFERENCE["validation_loss"]),
+        )
+        for found in summary.answers
+    ]
+    return [header, *rows]
+
+
+def study_differences(
+    summaries: Mapping[str, ComparisonSummary], first: str, controls: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Comparison -> control -> its loss less the first arm's, at equal FLOPs, as plain values.
+
+    Args:
+        summaries: by the name to be shown.
+        first: the arm that the controls are held against.
+        controls: arms; one that a comparison lacks is left out there.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, summary in summaries.items():
+        there = {row["arm"] for row in summary.table("flops")["rows"]}
+        found[name] = {
+            control: summary.difference("flops", control, first).to_dict()
+            for control in controls
+            if control in there
+        }
+    return found
+
+
+def interval(difference: Mapping[str, Any], form: str) -> str:
+    """A paired difference with its 95 % interval, or without one where one seed gives none."""
+    if difference["mean"] is None:
+        return "no pair"
+    mean = form.format(difference["mean"])
+    if difference["low"] is None:
+        return f"{mean} (one seed: no interval)"
+    return f"{mean} [{form.format(difference['low'])}, {form.format(difference['high'])}]"
+
+
+def _value(row: Mapping[str, Any], metric: str, form: str) -> str:
+    return form.format(row[metric]) if metric in row else "budget spent"
+
+
+def _difference(row: Mapping[str, Any], metric: str) -> str:
+    """The difference with its interval; an unresolved one is marked."""
+    found = row.get(f"{metric}_difference")
+    if found is None or not any(found["values"]):
+        return ""
+    text = interval(found, DIFFERENCE[metric])
+    return f"{text} ?" if found["verdict"] == UNRESOLVED and found["low"] is not None else text
+
+
+def _left_out(row: Mapping[str, Any]) -> float:
+    return max(row["realised_drop"], row["realised_backward_drop"])
+
+
+def _share(owed: float, amount: float, budget: str) -> str:
+    return f"{owed / amount:.0%}" if owed and budget != "steps" else ""
