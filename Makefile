@@ -9,6 +9,9 @@ PORT ?= 8888
 JOBS ?= 2
 LAB_FLAGS ?=
 PYTHON ?=
+PROCESSES ?=
+STOP_AFTER ?=
+COMPARE_FLAGS = $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(STOP_AFTER),--stop-after $(STOP_AFTER))
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -61,11 +64,13 @@ notebooks: $(LAB)  ## Execute every notebook in order, in place, at the cpu tier
 figures: $(LAB)  ## Rebuild every figure that the README and the notebooks show
 	@PYTHONPATH=. $(PY) figures/make.py
 
-bench: $(TEST)  ## Measure speed and saving on this machine, print the table, redraw its figure
+bench: $(TEST)  ## Measure speed here, then methods against controls; stopped, it goes on (PROCESSES=2)
 	@$(PY) -m benchmarks
+	@$(PY) -m benchmarks.comparisons cpu $(COMPARE_FLAGS)
 
-bench-gpu: $(TEST)  ## The same on CUDA, at GPT-2 124M and GPT-3 Medium
+bench-gpu: $(TEST)  ## The same on CUDA, at GPT-2 124M and GPT-3 Medium (STOP_AFTER=500 seconds)
 	@$(PY) -m benchmarks --gpu
+	@$(PY) -m benchmarks.comparisons gpu-124m gpu-medium $(COMPARE_FLAGS)
 
 clean:  ## Remove caches and build leftovers (.venv and data/ stay)
 	@rm -rf build dist *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache

@@ -5,35 +5,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from benchmarks.comparisons import load_summaries
 from benchmarks.report import redraw, rows
 from benchmarks.results import Result
+from sbldlib.comparison import ComparisonSummary
+from sbldlib.comparison.tables import answer_rows, study_differences, table_rows
 from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
+from sbldlib.plots.comparison import plot_differences, plot_study
+from sbldlib.plots.theme import themed
 from sbldlib.records import write_atomically
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "benchmarks" / "results" / "demo.json"
 
 
+# The comparisons of the harder question, by the words that the figure has for them.
+STUDIES = {
+    "cpu": "8 layers, width 64, 500 steps",
+    "depth-16": "16 layers",
+    "depth-24": "24 layers",
+    "width-128": "width 128",
+    "long": "2000 steps",
+    "epochs": "little text, many epochs",
+}
+TUNED = "sbld, front, analysis free"
+SHOWN = ("arm", "layers", "steps", "loss on new text", "to the reference", "exact answers")
+SHOWN += ("layers not run", "FLOPs saved", "pre-analysis")
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Rows, the header first, as a Markdown table."""
+    head, *body = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
+
+
 def demo_section(record: DemoRecord) -> str:
     """The demonstration's table and its limits, in Markdown."""
-    header, *rows = demo_rows(record)
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
     found = record.environment
     torch_version = found["packages"]["torch"]
     machine = f"{found['device']}, {found['processor_cores']} cores, torch {torch_version}"
-    return "\n".join([*lines, "", f"{demo_limits(record)} Measured {found['date']} on {machine}."])
+    limits = f"{demo_limits(record)} Measured {found['date']} on {machine}."
+    return "\n".join([markdown(demo_rows(record)), "", limits])
+
+
+def comparison_section(summary: ComparisonSummary, budget: str) -> str:
+    """One budget's table, in Markdown."""
+    header, *body = table_rows(summary, budget)
+    places = [header.index(name) for name in SHOWN if name in header]
+    return markdown([[line[place] for place in places] for line in (header, *body)])
+
+
+def answers_section(summary: ComparisonSummary) -> str:
+    """The questions and their answers, and what they rest on, in Markdown."""
+    shared, found = summary.shared, summary.environment
+    rests = (
+        f"{len(summary.seeds)} paired seeds, {shared['steps']} steps at full depth, asked saving "
+        f"{shared['saving']:.0%}; difference in nats per token with its 95 % interval. "
+        f"{found['device']}, torch {found['packages']['torch']}, {found['date']}."
+    )
+    return "\n".join([markdown(answer_rows(summary)), "", rests])
 
 
 def benchmark_section(results: list[Result]) -> str:
     """What was measured against a target, in Markdown; benchmarks/README.md has all of it."""
     header, *measured = rows(results)
-    chosen = [header, *(row for row in measured if row[header.index("target")])]
-    lines = [f"| {' | '.join(row)} |" for row in chosen]
-    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+    return markdown([header, *(row for row in measured if row[header.index("target")])])
+
+
+def save_comparison_figures(summaries: dict[str, ComparisonSummary], folder: Path) -> list[Path]:
+    """The main comparison at equal FLOPs, and SBLD against its controls in every setting."""
+    files = [folder / "comparison.png", folder / "harder.png"]
+    with themed():
+        figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+        ax = plot_differences(figure.subplots(), summaries["cpu"], "flops")
+        ax.set_title("Equal FLOPs, pre-analysis paid")
+        figure.savefig(files[0])
+        named = {STUDIES[name]: summaries[name] for name in STUDIES if name in summaries}
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        found = study_differences(named, TUNED, ("full depth", "shallower"))
+        plot_study(figure.subplots(), found).set_title("Controls against SBLD, equal FLOPs")
+        figure.savefig(files[1])
+    return files
 
 
 def with_section(text: str, name: str, section: str) -> str:
@@ -48,8 +106,13 @@ def main() -> None:
     record = DemoRecord.load(DEMO)
     for path in save_demo_figures(record, ROOT / "figures"):
         print(path.relative_to(ROOT))
+    summaries = load_summaries()
+    for path in save_comparison_figures(summaries, ROOT / "figures"):
+        print(path.relative_to(ROOT))
     readme = ROOT / "README.md"
     text = with_section(readme.read_text(), "demo", demo_section(record))
+    text = with_section(text, "comparison", comparison_section(summaries["cpu"], "flops"))
+    text = with_section(text, "answers", answers_section(summaries["cpu"]))
     text = with_section(text, "benchmarks", benchmark_section(redraw()))
     write_atomically(readme, text.encode())
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import overhead, panel, saving, sensitivity_cost, throughput
+from benchmarks import overhead, panel, plan_cost, saving, sensitivity_cost, throughput
 from benchmarks.common import TINY, bare_step, make_batch, make_model
 from benchmarks.published_layout import PublishedGPT
 from sbldlib.dropping.skipping import attach
@@ -85,6 +85,24 @@ def test_everything_at_keep_one_is_everything_and_drops_nothing() -> None:
         assert record.keep_probability == (1.0,) * 8
         assert record.flops == record.flops_full > 0
         assert record.controls == {"dropping": True}
+
+
+def test_the_plans_that_are_timed_change_at_every_step_and_cover_every_kind() -> None:
+    prepared = plan_cost.prepare(SMALLEST)
+    assert len(prepared.arms) == 12
+    keeps = {plan_cost.hump(step / 299) for step in range(300)}
+    assert len(keeps) == 300 and 0.6 <= min(keeps) < max(keeps) <= 0.9
+    for call in prepared.arms.values():
+        call()
+
+
+def test_a_plans_cost_is_of_one_step_and_the_costliest_kind_is_named() -> None:
+    plainest = "bernoulli, per_batch, rescale none"
+    rounds = {"some": [0.06] * 9, plainest: [0.003] * 9, "others": [0.03] * 9}
+    plain, worst = plan_cost.findings(rounds, {"steps_per_call": 30})
+    assert plain.spread.median == pytest.approx(100) and plain.verdict == "met"
+    assert worst.spread.median == pytest.approx(2000) and worst.verdict == "missed"
+    assert f"plainest: {plainest}" in plain.claim and "costliest: some" in worst.claim
 
 
 def test_the_bare_step_trains_a_model_that_was_never_touched() -> None:
@@ -181,11 +199,24 @@ def test_the_cost_in_flops_is_half_as_large_as_the_blocks_are_many() -> None:
     assert sensitivity_cost.flops_ratio(FlopCount(blocks=(1.0,) * 3, outside=1.0)) == 10 / 13
 
 
-def test_the_target_of_the_sensitivities_is_for_twelve_layers() -> None:
-    rounds = {"kit": [0.61] * 9, "naive": [1.0] * 9}
-    facts = {"num_layers": 12, "flops_ratio": 0.5}
-    assert sensitivity_cost.findings(rounds, facts)[0].verdict == "missed"
-    assert sensitivity_cost.findings(rounds, {**facts, "num_layers": 8})[0].verdict == ""
+def test_the_target_of_the_sensitivities_is_for_twelve_layers_and_more() -> None:
+    rounds = {f"kit, {depth} layers": [0.56] * 9 for depth in (8, 12)}
+    rounds |= {f"naive, {depth} layers": [1.0] * 9 for depth in (8, 12)}
+    facts = {"num_layers": [8, 12], "flops_ratio": [0.57, 0.5]}
+    shallow, in_flops, deep, _ = sensitivity_cost.findings(rounds, facts)
+    assert (shallow.verdict, deep.verdict) == ("", "missed")
+    assert in_flops.claim == "the same at 8 layers, in FLOPs" and in_flops.spread.median == 0.57
+
+
+def test_the_sensitivities_are_asked_at_twice_the_depth_on_a_cpu() -> None:
+    prepared = sensitivity_cost.prepare(dataclasses.replace(SMALLEST, effort="cpu"))
+    depth = SMALLEST.config.num_layers
+    assert prepared.facts["num_layers"] == [depth, 2 * depth]
+    assert len(prepared.arms) == 4
+    assert prepared.facts["flops_ratio"][1] < prepared.facts["flops_ratio"][0]
+    for run in prepared.arms.values():
+        run()
+    assert len(sensitivity_cost.prepare(dataclasses.replace(SMALLEST, effort="tiny")).arms) == 2
 
 
 def test_the_panels_cost_is_a_share_of_training_on_long_steps() -> None:
