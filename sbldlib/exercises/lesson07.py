@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 
 def check_variance(
     answer: Callable[[list[list[float]], list[list[float]]], Sequence[float]],
@@ -72,6 +74,7 @@ def check_mean_keep(answer: Callable[[list[float], float], Sequence[float]]) -> 
 
 
 def _check_numbers(found: Sequence[float], expected: list[float], case: str, place: str) -> None:
+    assert np.ndim(found) == 1, f"{case}. You give {found}; there is one value for each {place}"
     found = [float(value) for value in found]
     assert len(found) == len(expected), (
         f"{case}. You give {len(found)} values; there is one for each {place}, {len(expected)}"

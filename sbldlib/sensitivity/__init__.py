@@ -15,6 +15,7 @@ from .estimate import (
     calculate_sensitivity,
     data_from_samples,
 )
+from .frontier import losses_under_dropping
 from .measurement import Estimator, Loss, Measurement
 from .ties import Ties, tied_pairs
 
@@ -32,6 +33,7 @@ __all__ = [
     "calculate_sensitivity",
     "convergence_sensitivities",
     "data_from_samples",
+    "losses_under_dropping",
     "stability",
     "tied_pairs",
 ]
