@@ -58,7 +58,10 @@ class SideBySide:
         """
         asked, skipping = self._measurement, self._measurement.skipping
         forward = _Forward(asked, self.trusted)
-        with in_place_of_blocks(skipping, forward):
+        # What the blocks do inside may be compiled, this may not. Not a decorator: it would import
+        # the compiler with this file.
+        run_block = torch.compiler.disable(forward.run_block, recursive=False)
+        with in_place_of_blocks(skipping, run_block):
             full = asked.loss(asked.model, batch)
         full, last = finite(full, "at full depth"), skipping.num_layers - 1
         if last not in forward.outputs:
@@ -84,9 +87,7 @@ class _Forward:
         self.outputs: dict[int, Any] = {}
         self._newest: tuple[Tensor, int] | None = None  # full depth's activation, its version
 
-    # What the blocks do inside may be compiled, this may not.
-    @torch.compiler.disable(recursive=False)
-    def __call__(self, layer: int, run: Any, args: tuple, kwargs: dict) -> Any:
+    def run_block(self, layer: int, run: Any, args: tuple, kwargs: dict) -> Any:
         """The output at full depth; the variants are kept here."""
         call = BlockCall(self._measurement.skipping.blocks[layer].module, run, args, kwargs)
         self._check_comes_straight_from_the_block_before(layer, call.given)
