@@ -31,6 +31,7 @@ STUDIES = {
     "depth-16": "16 layers",
     "depth-24": "24 layers",
     "width-128": "width 128",
+    "saving-40": "40 % saved",
     "long": "2000 steps",
     "epochs": "little text, many epochs",
 }

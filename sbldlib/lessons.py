@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .comparison import ComparisonSummary
 from .environment import environment
 from .errors import unknown_name
 from .records import write_atomically
@@ -59,11 +60,43 @@ def data_folder() -> Path:
     """The kit's data folder: $SBLD_DATA, the checkout's, or one in the current folder."""
     if "SBLD_DATA" in os.environ:
         return Path(os.environ["SBLD_DATA"])
+    return (checkout() or Path.cwd()) / "data"
+
+
+def checkout() -> Path | None:
+    """The kit's repository, where the current folder lies in one."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").exists() and (folder / "sbldlib").is_dir():
-            return folder / "data"
-    return here / "data"
+            return folder
+    return None
+
+
+def load_comparisons(*needed: str, folder: Path | None = None) -> dict[str, ComparisonSummary]:
+    """The comparisons that the repository holds, by name.
+
+    Args:
+        needed: names that must be among them.
+        folder: of their files; None is the checkout's benchmarks/results.
+
+    Raises:
+        FileNotFoundError: there is no checkout, or one that is needed is not there yet.
+    """
+    root = checkout()
+    if folder is None and root is None:
+        raise FileNotFoundError(
+            "no benchmarks/results here: the measured comparisons lie in the repository; "
+            "open this notebook in a clone of it"
+        )
+    folder = folder or Path(root or "") / "benchmarks" / "results"
+    paths = {path.stem.partition("-")[2]: path for path in folder.glob("comparison-*.json")}
+    for name in needed:
+        if name not in paths:
+            raise FileNotFoundError(
+                f"comparison-{name}.json is not in {folder}: "
+                f"`python -m benchmarks.comparisons {name}` makes it"
+            )
+    return {name: ComparisonSummary.load(path) for name, path in sorted(paths.items())}
 
 
 def save_artefact(name: str, content: dict[str, Any]) -> Path:

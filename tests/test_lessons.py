@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from plotted import made_summary
 
 from sbldlib import lessons
 
@@ -59,3 +62,26 @@ def test_report_names_tier_and_versions(capsys):
     lessons.report()
     out = capsys.readouterr().out
     assert out.startswith("tier cpu") and "torch 2." in out
+
+
+def test_comparisons_are_loaded_by_name_and_a_missing_one_says_what_makes_it(tmp_path):
+    made_summary().save(tmp_path / "comparison-cpu.json")
+    found = lessons.load_comparisons("cpu", folder=tmp_path)
+    assert found.keys() == {"cpu"} and found["cpu"].name == "made"
+    with pytest.raises(
+        FileNotFoundError, match=r"comparison-long\.json .*benchmarks.comparisons long"
+    ):
+        lessons.load_comparisons("cpu", "long", folder=tmp_path)
+
+
+def test_outside_a_checkout_there_are_no_comparisons(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert lessons.checkout() is None
+    with pytest.raises(FileNotFoundError, match="in a clone of it"):
+        lessons.load_comparisons()
+
+
+def test_the_checkout_is_found_from_below(monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root / "tests")
+    assert lessons.checkout() == root

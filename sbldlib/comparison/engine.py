@@ -138,6 +138,8 @@ class _Work:
     def _check_folder(self) -> None:
         """Refuse a folder of other settings, versions or machines, before anything is trained."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left_by_a_killed_call in self.folder.glob(".*"):
+            left_by_a_killed_call.unlink()
         for run in load_runs(self.folder):
             mine = {"comparison": self.comparison.name, "subject": self.subject.key}
             mine |= self.comparison.shared()

@@ -118,15 +118,7 @@ SEARCH_RATE = replace(
 # Where might dropping beat a shallower model? At the FLOPs of a full-depth run that is cut short.
 HARDER = replace(
     CPU,
-    tables=(
-        _table(
-            "flops",
-            "full depth",
-            "shallower",
-            "sbld, analysis free",
-            "sbld, front, analysis free",
-        ),
-    ),
+    tables=(_table("flops", "full depth", "shallower", "sbld, front, analysis free"),),
 )
 
 COMPARISONS: dict[str, Comparison] = {
@@ -139,6 +131,7 @@ COMPARISONS: dict[str, Comparison] = {
         replace(HARDER, name="depth-16", model={"num_layers": 16}),
         replace(HARDER, name="depth-24", model={"num_layers": 24}),
         replace(HARDER, name="width-128", model={"width": 128}),
+        replace(HARDER, name="saving-40", saving=0.4),
         replace(HARDER, name="long", steps=2000),
         replace(HARDER, name="epochs", steps=1000, arithmetic_rows=0, text_bytes=200_000),
     )
@@ -151,10 +144,7 @@ COMPARISONS["finetune"] = replace(
     pretrain_steps=600,
     warmup_steps=0,
     learning_rate=3e-3,
-    tables=(
-        _table("flops", "full depth", "pruned", "uniform", "sbld", "sbld, front"),
-        _table("steps", "full depth", "uniform", "sbld", "sbld, front"),
-    ),
+    tables=(_table("flops", "full depth", "pruned", "sbld", "sbld, front"),),
 )
 
 ON_GPU = replace(

@@ -1,11 +1,11 @@
-"""Comparisons drawn: paired differences with intervals, loss against cost, methods as heat-maps.
+"""Comparisons drawn: paired differences with intervals, and methods as heat-maps.
 
 Legend: T steps, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,9 @@ def differences(
         reference: an arm of that table; None is the table's own.
     """
     table = summary.table(budget)
-    reference = reference or table["reference"]
-    arms = [row["arm"] for row in table["rows"] if metric in row and row["arm"] != reference]
-    gaps = {arm: summary.difference(budget, arm, reference, metric=metric) for arm in arms}
+    known: str = reference or table["reference"]
+    arms = [row["arm"] for row in table["rows"] if metric in row and row["arm"] != known]
+    gaps = {arm: summary.difference(budget, arm, known, metric=metric) for arm in arms}
     paired = [(gap.mean, arm) for arm, gap in gaps.items() if gap.mean is not None]
     return {arm: gaps[arm] for _, arm in sorted(paired)}
 
@@ -82,28 +82,6 @@ def plot_differences(
     ax.set_xlabel(f"{LABELS.get(metric, metric)},\nless {reference}'s")
     ax.grid(axis="y", visible=False)
     _name_families(ax, gaps)
-    return ax
-
-
-def plot_loss_against_cost(ax: Axes, summary: ComparisonSummary, budgets: Sequence[str]) -> Axes:
-    """Final loss against all that an arm cost, as a share of full depth's FLOPs at equal steps.
-
-    Args:
-        summary: of a comparison whose "steps" table holds full depth.
-        budgets: the tables whose runs are drawn.
-    """
-    whole = next(r for r in summary.table("steps")["rows"] if r["arm"] == "full depth")["flops"]
-    for budget in budgets:
-        for row in summary.table(budget)["rows"]:
-            if "validation_loss" in row:
-                paid = row["paid"] if budget == "flops" else 0.0
-                ax.plot(
-                    (row["flops"] + paid) / whole, row["validation_loss"], linestyle="none",
-                    markersize=MARKER_SIZE, **arm_style(row["arm"]),
-                )  # fmt: skip
-    ax.set(xlabel="FLOPs, pre-analysis paid (full depth = 1)", ylabel=LABELS["validation_loss"])
-    arms = [row["arm"] for budget in budgets for row in summary.table(budget)["rows"]]
-    _name_families(ax, arms, hollow=False)
     return ax
 
 
@@ -182,17 +160,12 @@ def _mark(ax: Axes, height: float, gap: Mapping[str, Any], *, color: str, marker
     )  # fmt: skip
 
 
-def _name_families(ax: Axes, arms: Sequence[str] | Mapping[str, Any], *, hollow: bool = True):
+def _name_families(ax: Axes, arms: Iterable[str]) -> None:
     """A legend of the families that are there."""
     families = {"s": ("control", INK), "o": ("SBLD", BLUE), "^": ("the field", ORANGE)}
     there = {arm_style(arm)["marker"] for arm in arms}
-    handles = [
-        _handle(name, colour, marker)
-        for marker, (name, colour) in families.items()
-        if marker in there
-    ]
-    if hollow:
-        handles.append(_handle("unresolved", GREY, "o", hollow=True))
+    handles = [_handle(*families[marker], marker) for marker in families if marker in there]
+    handles.append(_handle("unresolved", GREY, "o", hollow=True))
     ax.legend(handles=handles, loc="upper right", fontsize="small", handletextpad=0.3)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from ..records import LayerLists, SensitivityData
+from ..records import LayerLists
 from .theme import BLUE, GREEN, INK, ORANGE, PINK, SKY
 
 LINES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^"), (PINK, "-.", "D"))
@@ -91,11 +91,9 @@ def plot_frontier(
     return ax
 
 
-def plot_keep_list(
-    ax: Axes, sensitivity_data: SensitivityData, lists: LayerLists, keep: Sequence[float]
-) -> Axes:
+def plot_keep_list(ax: Axes, lists: LayerLists, keep: Sequence[float]) -> Axes:
     """One bar a layer: its keep probability; the block list is hatched, the mean is a line."""
-    layers, blocked = np.arange(sensitivity_data.num_layers), set(lists.block)
+    layers, blocked = np.arange(lists.num_layers), set(lists.block)
     for is_blocked, colour, hatch, label in (
         (True, ORANGE, "//", "block list"),
         (False, BLUE, "", "allow list"),

@@ -51,7 +51,7 @@ def test_the_frontier_draws_means_with_bands_in_the_order_of_savings():
 def test_a_keep_list_shows_its_mean():
     ax = Figure().subplots()
     keep = (1.0, 0.5, 0.6, 0.7)
-    plot_keep_list(ax, DATA, LISTS["count 1"], keep)
+    plot_keep_list(ax, LISTS["count 1"], keep)
     bars = {round(b.get_x() + b.get_width() / 2): b for b in ax.patches}
     assert np.allclose([bars[layer].get_height() for layer in range(4)], keep)
     assert [layer for layer in range(4) if bars[layer].get_hatch()] == [0]
