@@ -77,6 +77,6 @@ def check_affordable_steps(answer: Callable[[float, float, float, float, float],
         found = answer(budget, full, saving, outside, owed)
         assert found is not ..., "the function still returns ..."
         assert found == expected, (
-            f"budget {budget:g}, full_step {full:g}, saving {saving}, outside_share {outside}, owed "
-            f"{owed:g}: {reason}. You give {found} steps; it is {expected}"
+            f"budget {budget:g}, full_step {full:g}, saving {saving}, outside_share {outside}, "
+            f"owed {owed:g}: {reason}. You give {found} steps; it is {expected}"
         )

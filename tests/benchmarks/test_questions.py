@@ -199,24 +199,28 @@ def test_the_cost_in_flops_is_half_as_large_as_the_blocks_are_many() -> None:
     assert sensitivity_cost.flops_ratio(FlopCount(blocks=(1.0,) * 3, outside=1.0)) == 10 / 13
 
 
-def test_the_target_of_the_sensitivities_is_for_twelve_layers_and_more() -> None:
-    rounds = {f"kit, {depth} layers": [0.56] * 9 for depth in (8, 12)}
-    rounds |= {f"naive, {depth} layers": [1.0] * 9 for depth in (8, 12)}
-    facts = {"num_layers": [8, 12], "flops_ratio": [0.57, 0.5]}
-    shallow, in_flops, deep, _ = sensitivity_cost.findings(rounds, facts)
-    assert (shallow.verdict, deep.verdict) == ("", "missed")
-    assert in_flops.claim == "the same at 8 layers, in FLOPs" and in_flops.spread.median == 0.57
+def test_the_targets_of_the_sensitivities_go_by_depth() -> None:
+    rounds = {"kit": [0.58] * 9, "naive": [1.0] * 9}
+    facts = {"num_layers": 12, "flops_ratio": 0.5}
+    met, in_flops = sensitivity_cost.findings(rounds, facts)
+    assert (met.verdict, met.spread.median, in_flops.spread.median) == ("met", 0.58, 0.5)
+    assert sensitivity_cost.findings(rounds, {**facts, "num_layers": 8})[0].verdict == ""
+    rounds |= {f"{way}, twice as deep": seconds for way, seconds in rounds.items()}
+    facts["deeper"] = {"num_layers": 24, "flops_ratio": 0.4}
+    _, _, missed, in_flops = sensitivity_cost.findings(rounds, facts)
+    assert missed.claim == "all 24 sensitivities / 25 naive passes" and missed.verdict == "missed"
+    assert in_flops.claim == "the same, twice as deep, in FLOPs"
 
 
 def test_the_sensitivities_are_asked_at_twice_the_depth_on_a_cpu() -> None:
     prepared = sensitivity_cost.prepare(dataclasses.replace(SMALLEST, effort="cpu"))
-    depth = SMALLEST.config.num_layers
-    assert prepared.facts["num_layers"] == [depth, 2 * depth]
+    facts, deeper = prepared.facts, prepared.facts["deeper"]
+    assert deeper["num_layers"] == 2 * facts["num_layers"] == 16
+    assert deeper["flops_ratio"] < facts["flops_ratio"]
     assert len(prepared.arms) == 4
-    assert prepared.facts["flops_ratio"][1] < prepared.facts["flops_ratio"][0]
     for run in prepared.arms.values():
         run()
-    assert len(sensitivity_cost.prepare(dataclasses.replace(SMALLEST, effort="tiny")).arms) == 2
+    assert len(sensitivity_cost.prepare(SMALLEST).arms) == 2
 
 
 def test_the_panels_cost_is_a_share_of_training_on_long_steps() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import sbldlib
+from benchmarks.comparisons import load_summaries
 from benchmarks.results import load_results
 from sbldlib.demo import DemoRecord
 
@@ -92,3 +93,29 @@ def test_the_snippet_runs(capsys):
     exec(snippet[1], space)
     assert 0.1 < space["run"].realised_drop < 0.3
     assert f"{space['run'].losses[-1]}" in capsys.readouterr().out
+
+
+def test_comparison_tables_are_the_results_s():
+    summary = load_summaries()["cpu"]
+    assert section("answers") == make.answers_section(summary)
+    assert section("comparison") == make.comparison_section(summary, "flops")
+
+
+def test_what_it_concludes_is_in_the_results():
+    summary = load_summaries()["cpu"]
+
+    def verdict(budget: str, first: str, second: str) -> str:
+        return summary.difference(budget, first, second).verdict
+
+    assert verdict("steps", "sbld, front", "full depth") == "lower"
+    assert verdict("steps", "sbld, rising", "full depth") == "higher"
+    assert verdict("steps", "sbld", "full depth") == "unresolved"
+    for late in ("pld", "linear", "layerskip"):
+        assert verdict("steps", late, "sbld, front") == "higher"
+    for wrong in ("uniform", "sbld, inverted"):
+        assert verdict("steps", wrong, "sbld") == "higher"
+    assert verdict("flops", "sbld, front, analysis free", "shallower") == "lower"
+    assert verdict("flops", "sbld, front", "shallower") == "unresolved"
+    assert verdict("steps", "sbld, PWEGD", "sbld") != "lower"
+    spent = [run for run in summary.runs if run["arm"] == "sbld, PWEGD"]
+    assert all(run["num_steps"] == 0 for run in spent if run["budget"] == "flops")
