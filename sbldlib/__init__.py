@@ -24,6 +24,10 @@ _HOMES = {
     "make_method": "methods",
     "make_optimizer": "training.optimizer",
     "run_pilot": "methods.pilot",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "prune": "dropping.export",
+    "early_exit": "dropping.export",
     "Budget": "training.config",
     "TrainConfig": "training.config",
     "Controls": "training.controls",
@@ -39,6 +43,7 @@ _HOMES = {
 __all__ = [
     "GPT",
     "Budget",
+    "Comparison",
     "Controls",
     "GPTConfig",
     "LayerLists",
@@ -51,10 +56,13 @@ __all__ = [
     "adjust_probability",
     "calculate_sensitivities",
     "calculate_sensitivity",
+    "compare",
     "create_block_allow_lists",
     "create_variance_based_scheduler",
+    "early_exit",
     "make_method",
     "make_optimizer",
+    "prune",
     "run_pilot",
     "sbld",
     "skip_layers",
@@ -63,7 +71,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .comparison import Comparison, compare
     from .dropping.allocation import update_keep_probability
+    from .dropping.export import early_exit, prune
     from .dropping.lists import create_block_allow_lists
     from .dropping.skipping import skip_layers
     from .dropping.variance import create_variance_based_scheduler
