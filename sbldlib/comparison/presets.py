@@ -165,8 +165,15 @@ ON_GPU = replace(
         ),
     ),
 )
-for _known in (
-    replace(ON_GPU, name="gpu-124m", preset="gpt2-124m", steps=1500, batch_size=16),
-    replace(ON_GPU, name="gpu-medium", preset="gpt3-medium", steps=1000, batch_size=8),
+for _name, _preset, _steps, _rows in (
+    ("gpu-124m", "gpt2-124m", 1500, 16),
+    ("gpu-medium", "gpt3-medium", 1000, 8),
 ):
-    COMPARISONS[_known.name] = _known
+    COMPARISONS[_name] = replace(
+        ON_GPU,
+        name=_name,
+        preset=_preset,
+        steps=_steps,
+        batch_size=_rows,
+        text_vocabulary=16_384,  # there is not text enough for the model's whole vocabulary
+    )

@@ -53,6 +53,7 @@ class Comparison:
         preset: of the model; `model` replaces fields of it, such as {"num_layers": 24}.
         batch_size: rows a step; `arithmetic_rows` of them hold problems.
         text_bytes: how much text there is; little gives many epochs.
+        text_vocabulary: of the tokenizer, at most the model's; None is the model's.
         learning_rate: base rate of every arm.
         warmup_steps: of training before the sensitivities are measured.
         sensitivity_batches: that they are means over.
@@ -75,6 +76,7 @@ class Comparison:
     batch_size: int = 16
     arithmetic_rows: int = 8
     text_bytes: int | None = 4_000_000
+    text_vocabulary: int | None = None
     learning_rate: float = 6e-3
     warmup_steps: int = 50
     sensitivity_batches: int = 8
@@ -116,6 +118,12 @@ class Comparison:
             )
         if not self.pretrain_steps and "pruned" in depths:
             raise ValueError("pretrain_steps=0: 'pruned' needs a pre-trained model to remove from")
+        words = self.text_vocabulary
+        if words is not None and not 256 <= words <= self.model_config.vocabulary_size:
+            raise ValueError(
+                f"text_vocabulary={words!r} is outside 256..{self.model_config.vocabulary_size}, "
+                "the model's vocabulary"
+            )
         _ = self.model_config  # a model that cannot be built is refused here
 
     @property

@@ -62,7 +62,7 @@ def gpt_subject(comparison: Comparison, *, folder: Path | None = None) -> Subjec
     @lru_cache(maxsize=16)
     def lesson(seed: int, arithmetic_rows: int) -> LessonData:
         return prepare_lesson_data(
-            vocabulary_size=config.vocabulary_size,
+            vocabulary_size=comparison.text_vocabulary or config.vocabulary_size,
             context_length=config.context_length,
             batch_size=comparison.batch_size,
             arithmetic_rows=arithmetic_rows,

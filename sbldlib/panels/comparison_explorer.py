@@ -72,7 +72,7 @@ class ComparisonExplorer:
         for arm, gap in self.differences.items():
             arms[gap.verdict].append(arm)
         said = "; ".join(
-            f"{verdict}: {', '.join(some) or 'none'}" for verdict, some in arms.items()
+            f"{verdict}: {' · '.join(some) or 'none'}" for verdict, some in arms.items()
         )
         metric = str(self.metric.value)
         return (

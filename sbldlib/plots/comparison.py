@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from ..comparison import ComparisonSummary
 from ..comparison.summary import UNRESOLVED, Difference
+from ..methods import METHODS
 from .theme import BLUE, GREY, INK, ORANGE, PINK, PROBABILITY
 
 CONTROLS = ("full depth", "shallower", "pruned")
@@ -25,11 +26,12 @@ STUDY_STYLE = ((INK, "s"), (ORANGE, "D"), (GREY, "^"), (PINK, "v"))
 
 def arm_style(name: str) -> dict[str, Any]:
     """Colour and marker of an arm: SBLD and its variants, controls, and the field."""
-    if name.startswith("sbld"):
-        return {"color": BLUE, "marker": "o"}
-    if name in CONTROLS:
+    root = name.partition(",")[0]
+    if root in CONTROLS:
         return {"color": INK, "marker": "s"}
-    return {"color": ORANGE, "marker": "^"}
+    if root in METHODS and root != "sbld":
+        return {"color": ORANGE, "marker": "^"}
+    return {"color": BLUE, "marker": "o"}  # a search names its arms by what they change in SBLD
 
 
 def differences(

@@ -58,10 +58,9 @@ def plot_dropping_left(
     for (name, each), (colour, line, mark) in zip(lists.items(), cycle(LINES), strict=False):
         drop = np.asarray(savings) * each.num_layers / len(each.allow)
         fits = drop <= drop_max * (1 + 1e-9)
-        label = f"{name}: {len(each.block)} blocked"
         ax.plot(
             np.asarray(savings)[fits], drop[fits], color=colour, linestyle=line, marker=mark,
-            markersize=4, label=label,
+            markersize=4, label=name,
         )  # fmt: skip
     ax.axhline(drop_max, color=INK, linewidth=0.8)
     ax.annotate(f"cap {drop_max:g}", (savings[0], drop_max), xytext=(2, 3),
@@ -106,7 +105,10 @@ def plot_keep_list(ax: Axes, lists: LayerLists, keep: Sequence[float]) -> Axes:
             )  # fmt: skip
     mean = float(np.mean(keep))
     ax.axhline(mean, color=INK, linewidth=1, linestyle="--")
-    ax.annotate(f"mean {mean:.2f}", (len(layers) - 0.5, mean), ha="right", va="bottom", color=INK)
+    ax.annotate(
+        f"mean\n{mean:.2f}", (1, mean), xycoords=("axes fraction", "data"), xytext=(3, 0),
+        textcoords="offset points", va="center", color=INK, fontsize=9,
+    )  # fmt: skip
     ax.set(xlabel="layer", ylabel="keep probability", ylim=(0, 1.02), xticks=layers)
-    ax.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    ax.legend(loc="lower right", frameon=True, framealpha=0.9, fontsize=9)
     return ax

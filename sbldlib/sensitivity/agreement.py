@@ -62,11 +62,14 @@ class Agreement(Record):
             return f"Only {self.names[0]} was measured; there is nothing to compare."
         most, least = max(pairs, key=lambda p: pairs[p][0]), min(pairs, key=lambda p: pairs[p][0])
         open_pairs = sum(low <= 0 <= high for _, low, high in pairs.values())
-        said = [f"Over {self.num_layers} layers, {_said(most, pairs[most])} agree most"]
-        if least != most:
-            said.append(f"{_said(least, pairs[least])} least")
-        kind = "interval holds" if open_pairs == 1 else "intervals hold"
-        return f"{', '.join(said)}; {open_pairs} of {len(pairs)} pairs' {kind} 0."
+        if most == least:
+            verdict = "holds" if open_pairs else "does not hold"
+            return f"Over {self.num_layers} layers, {_said(most, pairs[most])}; it {verdict} 0."
+        return (
+            f"Over {self.num_layers} layers, {_said(most, pairs[most])} agree most, "
+            f"{_said(least, pairs[least])} least; the intervals of {open_pairs} of {len(pairs)} "
+            "pairs hold 0."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ GOOD = Comparison(name="x", tables=(TABLE,))
         ("pilot_steps", 19, r"pilot_steps=19.*at least 20"),
         ("pilot_pairs", 0, r"pilot_pairs=0"),
         ("threads", 0, r"threads=0"),
+        ("text_vocabulary", 1000, r"text_vocabulary=1000 is outside 256\.\.512"),
         ("model", {"num_layers": 0}, r"num_layers=0"),
     ],
 )

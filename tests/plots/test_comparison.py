@@ -90,9 +90,11 @@ def test_another_metric_and_reference_are_named(ax):
 
 
 def test_every_family_has_its_look():
-    looks = [arm_style(name) for name in ("pruned", "sbld, front", "raptr")]
+    looks = [arm_style(name) for name in ("pruned", "sbld, front", "pld, index 1")]
     assert [look["color"] for look in looks] == [INK, BLUE, ORANGE]
     assert len({look["marker"] for look in looks}) == 3
+    assert arm_style("full depth, rate 1.4") == looks[0]
+    assert arm_style("front, lists 1/8") == looks[1]  # a search's name for a variant of SBLD
 
 
 def test_a_study_has_one_row_a_setting_and_one_marker_a_control(ax):
