@@ -70,7 +70,7 @@ def check_rank_correlation(answer: Callable[[Sequence[float], Sequence[float]], 
         found = answer(first, second)
         assert found is not ..., "the function still returns ..."
         ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-        expected = float(np.corrcoef(*ranks)[0, 1])
+        expected = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
         assert math.isclose(found, expected, abs_tol=1e-9), (
             f"{what}, {first} and {second}: you give {float(found):.4f}, it is {expected:.4f}; "
             f"the ranks are {ranks[0].tolist()} and {ranks[1].tolist()}, counted from 0"

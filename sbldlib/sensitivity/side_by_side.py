@@ -60,7 +60,7 @@ class SideBySide:
         forward = _Forward(asked, self.trusted)
         # What the blocks do inside may be compiled, this may not. Not a decorator: it would import
         # the compiler with this file.
-        run_block = torch.compiler.disable(forward.run_block, recursive=False)
+        run_block: Any = torch.compiler.disable(forward.run_block, recursive=False)
         with in_place_of_blocks(skipping, run_block):
             full = asked.loss(asked.model, batch)
         full, last = finite(full, "at full depth"), skipping.num_layers - 1

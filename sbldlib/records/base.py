@@ -1,0 +1,95 @@
+"""What all records share: JSON text, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1  # raised whenever a field changes its meaning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What all records share: JSON text, and files that are whole or absent."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON types, with its kind and format number."""
+        body = dataclasses.asdict(self)
+        return {"kind": type(self).__name__, "format": FORMAT, **body}
+
+    def to_json(self) -> str:
+        """The record as JSON text; a number that is not finite is written as null."""
+        return json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """The record read from `to_dict`'s form.
+
+        Raises:
+            ValueError: another kind, another format, or fields that do not match.
+        """
+        body = dict(values)
+        kind, version = body.pop("kind", None), body.pop("format", None)
+        if kind != cls.__name__:
+            raise ValueError(f"kind={kind!r} in this file, {cls.__name__!r} was asked for")
+        if version != FORMAT:
+            raise ValueError(f"format={version!r} of {kind} is not this version's {FORMAT}")
+        fields = dataclasses.fields(cls)
+        names = {f.name for f in fields}
+        # A file from before a field was added holds its default.
+        needed = {f.name for f in fields if f.default is MISSING and f.default_factory is MISSING}
+        if odd := sorted((body.keys() - names) | (needed - body.keys())):
+            raise ValueError(f"{kind}: fields {odd} are missing or unknown")
+        return cls(**{name: _tuples(value) for name, value in body.items()})
+
+    @classmethod
+    def from_json(cls, text: str):
+        """The record read from `to_json`'s text."""
+        return cls.from_dict(json.loads(text))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record as JSON; the file appears whole or not at all."""
+        return write_atomically(path, self.to_json().encode())
+
+    @classmethod
+    def load(cls, path: str | Path):
+        """Read a record that `save` wrote."""
+        return cls.from_json(Path(path).read_text())
+
+
+def write_atomically(path: str | Path, content: bytes) -> Path:
+    """Write `content` under a temporary name, sync it to disk, then give it its name."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, so that a record read back equals the one written."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
