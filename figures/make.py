@@ -89,7 +89,7 @@ def save_comparison_figures(summaries: dict[str, ComparisonSummary], folder: Pat
         figure.savefig(files[0])
         named = {STUDIES[name]: summaries[name] for name in STUDIES if name in summaries}
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        found = study_differences(named, TUNED, ("full depth", "shallower"))
+        found = study_differences(named, TUNED, ("full depth", "shallower", "half depth"))
         plot_study(figure.subplots(), found).set_title("Controls against SBLD, equal FLOPs")
         figure.savefig(files[1])
     return files

@@ -15,7 +15,7 @@ from ..records import SensitivityData
 
 ORDERS = ("measured", "shuffled", "inverted")
 SCHEDULES = ("constant", "falling", "rising", "front", "pwegd", "pwegd inverse")
-DEPTHS = ("full", "shallower", "pruned")
+DEPTHS = ("full", "shallower", "half", "pruned")
 NEEDS_SENSITIVITY = ("sbld",)
 
 
@@ -32,8 +32,9 @@ class Arm:
             "pwegd" follows the fitted variance, "pwegd inverse" does the opposite.
         order: of sbld's sensitivities: as measured, or shuffled or inverted as a control.
         lists: how sbld's block list is cut, for `create_block_allow_lists`; {} is its default.
-        depth: "shallower" trains a model of as many layers as dropping runs on average; "pruned"
-            removes the least sensitive layers of a pre-trained model, down to the same number.
+        depth: "shallower" trains a model of as many layers as dropping runs on average, "half" one
+            of half as many as full depth; "pruned" removes the least sensitive layers of a
+            pre-trained model, down to as many as the shallower one has.
         charged: whether its pre-analysis is paid from its budget; False is the limit of long runs.
         learning_rate_scale: factor on the base learning rate, > 0.
     """
@@ -89,6 +90,7 @@ SBLD = Arm(name="sbld", method="sbld")
 ARMS: dict[str, Arm] = _named(
     Arm(name="full depth"),
     Arm(name="shallower", depth="shallower"),
+    Arm(name="half depth", depth="half"),
     Arm(name="pruned", depth="pruned"),
     *(Arm(name=name, method=name) for name in METHODS if name not in ("none", "sbld")),
     Arm(name="pld, index 1", method="pld", options={"first_index": 1}),

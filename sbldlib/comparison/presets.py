@@ -37,6 +37,7 @@ CPU = Comparison(
         _table(
             "flops",
             *CONTROLS,
+            "half depth",
             "sbld, front",
             "sbld, front, shuffled",
             "sbld, PWEGD",
@@ -51,6 +52,7 @@ CPU = Comparison(
             "seconds",
             "full depth",
             "shallower",
+            "half depth",
             "uniform",
             "sbld",
             "sbld, front",
@@ -118,7 +120,9 @@ SEARCH_RATE = replace(
 # Where might dropping beat a shallower model? At the FLOPs of a full-depth run that is cut short.
 HARDER = replace(
     CPU,
-    tables=(_table("flops", "full depth", "shallower", "sbld, front, analysis free"),),
+    tables=(
+        _table("flops", "full depth", "shallower", "half depth", "sbld, front, analysis free"),
+    ),
 )
 
 COMPARISONS: dict[str, Comparison] = {

@@ -117,8 +117,7 @@ class Task:
     @property
     def num_layers(self) -> int:
         """Of the arm's model."""
-        known = self.comparison
-        return known.num_layers if self.arm.depth == "full" else known.shallower_layers
+        return self.comparison.layers_at(self.arm.depth)
 
 
 def run_task(task: Task, *, on_step: OnStep | None = None) -> ComparedRun:

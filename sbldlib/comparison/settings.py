@@ -111,7 +111,7 @@ class Comparison:
         for name in (*names, "threads", *least):
             check_positive_int(name, getattr(self, name), minimum=least.get(name, 1))
         depths = {arm.depth for table in self.tables for arm in table.arms}
-        if self.pretrain_steps and "shallower" in depths:
+        if self.pretrain_steps and depths & {"shallower", "half"}:
             raise ValueError(
                 f"pretrain_steps={self.pretrain_steps}: a shallower model has no pre-trained "
                 "weights; the control is 'pruned'"
@@ -140,6 +140,12 @@ class Comparison:
     def shallower_layers(self) -> int:
         """Layers of the shallower control: as many as dropping runs on average."""
         return max(1, round((1 - self.saving) * self.num_layers))
+
+    def layers_at(self, depth: str) -> int:
+        """Layers of an arm's model, by its `Arm.depth`."""
+        if depth == "half":
+            return max(1, self.num_layers // 2)
+        return self.num_layers if depth == "full" else self.shallower_layers
 
     def shared(self) -> dict[str, Any]:
         """What two runs must have in common to be compared, as plain values."""

@@ -15,6 +15,7 @@ from .settings import BUDGETS
 
 CONFIDENCE = 0.95
 UNRESOLVED = "unresolved"
+CONTROLS = ("full depth", "shallower", "half depth", "pruned")
 NOT_COMPARED = ("date",)  # of an environment
 # Asked of every table that holds both arms: is the first arm's loss lower than the second's?
 QUESTIONS: dict[str, tuple[str, str]] = {
@@ -32,11 +33,15 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     "Does SBLD, dropping at the front, beat full depth?": ("sbld, front", "full depth"),
     "Does SBLD beat the shallower model?": ("sbld", "shallower"),
     "Does SBLD, dropping at the front, beat the shallower model?": ("sbld, front", "shallower"),
+    "Does SBLD, dropping at the front, beat a model of half the depth?": (
+        "sbld, front",
+        "half depth",
+    ),
     "Does SBLD beat the pruned model?": ("sbld", "pruned"),
     "Does SBLD, dropping at the front, beat the pruned model?": ("sbld, front", "pruned"),
 }
 for _name in ("sbld", "sbld, front"):
-    for _control in ("full depth", "shallower"):
+    for _control in ("full depth", "shallower", "half depth"):
         QUESTIONS[f"With a free pre-analysis, does {_name} beat {_control}?"] = (
             f"{_name}, analysis free",
             _control,
@@ -228,7 +233,7 @@ def _table(budget: str, arms: dict[str, dict[int, ComparedRun]]) -> dict[str, An
 
 def _in_order(arms: Mapping[str, Any]) -> list[str]:
     """Full depth first, then the other control, then the methods as they came."""
-    controls = [name for name in ("full depth", "shallower", "pruned") if name in arms]
+    controls = [name for name in CONTROLS if name in arms]
     return [*controls, *(name for name in arms if name not in controls)]
 
 

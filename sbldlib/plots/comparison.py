@@ -14,11 +14,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from ..comparison import ComparisonSummary
-from ..comparison.summary import UNRESOLVED, Difference
+from ..comparison.summary import CONTROLS, UNRESOLVED, Difference
 from ..methods import METHODS
 from .theme import BLUE, GREY, INK, ORANGE, PINK, PROBABILITY
 
-CONTROLS = ("full depth", "shallower", "pruned")
 LABELS = {"validation_loss": "loss on new text (nats/token)", "accuracy": "exact answers (share)"}
 MARKER_SIZE = 7
 STUDY_STYLE = ((INK, "s"), (ORANGE, "D"), (GREY, "^"), (PINK, "v"))

@@ -65,10 +65,10 @@ class Agreement(Record):
         if most == least:
             verdict = "holds" if open_pairs else "does not hold"
             return f"Over {self.num_layers} layers, {_said(most, pairs[most])}; it {verdict} 0."
+        kind = "interval holds" if open_pairs == 1 else "intervals hold"
         return (
             f"Over {self.num_layers} layers, {_said(most, pairs[most])} agree most, "
-            f"{_said(least, pairs[least])} least; the intervals of {open_pairs} of {len(pairs)} "
-            "pairs hold 0."
+            f"{_said(least, pairs[least])} least; {open_pairs} of {len(pairs)} pairs' {kind} 0."
         )
 
 

@@ -66,7 +66,8 @@ def test_the_depth_control_fits_the_start():
 @pytest.mark.parametrize("saving", [0.1, 0.25, 0.4, 0.5])
 def test_the_shallower_control_has_as_many_layers_as_dropping_runs(saving):
     known = replace(GOOD, saving=saving, model={"num_layers": 20})
-    assert known.shallower_layers == round(20 * (1 - saving))
+    assert known.layers_at("shallower") == known.layers_at("pruned") == round(20 * (1 - saving))
+    assert (known.layers_at("full"), known.layers_at("half")) == (20, 10)
 
 
 def test_what_is_shared_is_all_but_name_tables_and_seeds():

@@ -87,7 +87,7 @@ def test_the_summary_names_the_closest_the_farthest_and_the_open_pairs():
     }
     text = agreement(measured).summary()
     assert "Over 8 layers, a and b (rho 1.00 [1.00, 1.00]) agree most" in text
-    assert " and c (rho" in text and text.endswith("least; the intervals of 2 of 3 pairs hold 0.")
+    assert " and c (rho" in text and text.endswith("least; 2 of 3 pairs' intervals hold 0.")
     two = agreement({name: measured[name] for name in ("a", "b")})
     assert two.summary() == "Over 8 layers, a and b (rho 1.00 [1.00, 1.00]); it does not hold 0."
     only = agreement({"a": measured["a"]})
