@@ -14,7 +14,7 @@ from benchmarks.comparisons import load_summaries
 from benchmarks.report import redraw, rows
 from benchmarks.results import Result
 from sbldlib.comparison import ComparisonSummary
-from sbldlib.comparison.tables import answer_rows, study_differences, table_rows
+from sbldlib.comparison.tables import answer_table, study_differences, table_rows
 from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
 from sbldlib.plots.comparison import plot_differences, plot_study
@@ -70,7 +70,7 @@ def answers_section(summary: ComparisonSummary) -> str:
         f"{shared['saving']:.0%}; difference in nats per token with its 95 % interval. "
         f"{found['device']}, torch {found['packages']['torch']}, {found['date']}."
     )
-    return "\n".join([markdown(answer_rows(summary)), "", rests])
+    return "\n".join([markdown(answer_table(summary)), "", rests])
 
 
 def benchmark_section(results: list[Result]) -> str:

@@ -20,32 +20,26 @@ NOT_COMPARED = ("date",)  # of an environment
 # Asked of every table that holds both arms: is the first arm's loss lower than the second's?
 QUESTIONS: dict[str, tuple[str, str]] = {
     "Does the measured order beat a shuffled one?": ("sbld", "sbld, shuffled"),
+    "Does it, with all dropping at the front?": ("sbld, front", "sbld, front, shuffled"),
     "Does the measured order beat the inverted one?": ("sbld", "sbld, inverted"),
-    "And where all dropping is at the front?": (
-        "sbld, front",
-        "sbld, front, shuffled",
-    ),
     "Does the PWEGD schedule beat a constant?": ("sbld, PWEGD", "sbld"),
     "Does the PWEGD schedule beat its inverse?": ("sbld, PWEGD", "sbld, PWEGD inverse"),
-    "Does dropping early beat dropping late?": ("sbld, falling", "sbld, rising"),
+    "Does dropping ever less beat dropping ever more?": ("sbld, falling", "sbld, rising"),
     "Does SBLD beat uniform dropping?": ("sbld", "uniform"),
-    "Does SBLD beat full depth?": ("sbld", "full depth"),
-    "Does SBLD, dropping at the front, beat full depth?": ("sbld, front", "full depth"),
-    "Does SBLD beat the shallower model?": ("sbld", "shallower"),
-    "Does SBLD, dropping at the front, beat the shallower model?": ("sbld, front", "shallower"),
-    "Does SBLD, dropping at the front, beat a model of half the depth?": (
-        "sbld, front",
-        "half depth",
-    ),
-    "Does SBLD beat the pruned model?": ("sbld", "pruned"),
-    "Does SBLD, dropping at the front, beat the pruned model?": ("sbld, front", "pruned"),
 }
-for _name in ("sbld", "sbld, front"):
-    for _control in ("full depth", "shallower", "half depth"):
-        QUESTIONS[f"With a free pre-analysis, does {_name} beat {_control}?"] = (
-            f"{_name}, analysis free",
-            _control,
-        )
+for _arm, _words in (
+    ("sbld", "SBLD"),
+    ("sbld, front", "SBLD at the front"),
+    ("sbld, analysis free", "SBLD, its pre-analysis free,"),
+    ("sbld, front, analysis free", "SBLD at the front, its pre-analysis free,"),
+):
+    for _control, _its_words in (
+        ("full depth", "full depth"),
+        ("shallower", "the shallower model"),
+        ("half depth", "half the depth"),
+        ("pruned", "the pruned model"),
+    ):
+        QUESTIONS[f"Does {_words} beat {_its_words}?"] = (_arm, _control)
 
 
 class MixedRunsError(ValueError):

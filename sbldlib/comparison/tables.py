@@ -47,6 +47,20 @@ def answer_rows(summary: ComparisonSummary) -> list[tuple[str, ...]]:
     return [header, *rows]
 
 
+def answer_table(summary: ComparisonSummary) -> list[tuple[str, ...]]:
+    """One row a question, one column a budget, the header first; differences in nats per token."""
+    budgets = [table["budget"] for table in summary.tables]
+    cells: dict[str, dict[str, str]] = {}
+    for found in summary.answers:
+        gap = interval(found["difference"], DIFFERENCE["validation_loss"])
+        cells.setdefault(found["question"], {})[found["budget"]] = f"{found['answer']}: {gap}"
+    rows = [
+        (question, *(answers.get(budget, "") for budget in budgets))
+        for question, answers in cells.items()
+    ]
+    return [("is its loss lower?", *(f"equal {UNITS[budget]}" for budget in budgets)), *rows]
+
+
 def study_differences(
     summaries: Mapping[str, ComparisonSummary], first: str, controls: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from sbldlib.comparison import ComparedRun, ComparisonSummary, summarise
 from sbldlib.comparison.summary import MixedRunsError, paired_difference
-from sbldlib.comparison.tables import answer_rows, study_differences, table_rows
+from sbldlib.comparison.tables import answer_rows, answer_table, study_differences, table_rows
 
 LOSSES = {
     "full depth": (4.0, 4.2, 4.4),
@@ -169,3 +169,13 @@ def test_a_study_holds_its_controls_against_one_arm():
     gap = found["here"]["full depth"]
     assert list(found["here"]) == ["full depth"]
     assert gap["values"] == pytest.approx((-0.1, 0.1, -0.1)) and gap["verdict"] == "unresolved"
+
+
+def test_answers_stand_in_one_row_a_question_and_one_column_a_budget():
+    at_flops = [replace(one, budget="flops") for one in runs() if one.name != "uniform"]
+    header, *rows = answer_table(summarise([*runs(), *at_flops]))
+    assert header == ("is its loss lower?", "equal steps", "equal FLOPs")
+    cells = {row[0]: row[1:] for row in rows}
+    shuffled = cells["Does the measured order beat a shuffled one?"]
+    assert shuffled[0] == shuffled[1] and shuffled[0].startswith("yes: -0.103 [")
+    assert cells["Does SBLD beat uniform dropping?"][1] == ""

@@ -116,6 +116,11 @@ def test_what_it_concludes_is_in_the_results():
         assert verdict("steps", wrong, "sbld") == "higher"
     assert verdict("flops", "sbld, front, analysis free", "shallower") == "lower"
     assert verdict("flops", "sbld, front", "shallower") == "unresolved"
+    for other in ("shallower", "sbld, front, analysis free", "raptr"):
+        assert verdict("flops", "half depth", other) == "lower"
     assert verdict("steps", "sbld, PWEGD", "sbld") != "lower"
+    tuning = load_summaries()["finetune"]
+    for arm in ("sbld", "sbld, front"):
+        assert tuning.difference("flops", arm, "full depth").verdict != "lower"
     spent = [run for run in summary.runs if run["arm"] == "sbld, PWEGD"]
     assert all(run["num_steps"] == 0 for run in spent if run["budget"] == "flops")
