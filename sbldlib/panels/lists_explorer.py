@@ -64,6 +64,8 @@ class ListsExplorer(Explorer):
         self.lists = create_block_allow_lists(self._data, **{rule: value})
         left, right = figure.subplots(1, 2)
         plot_sensitivity(left, self._data, self.lists).set_title("Lists")
+        if legend := left.get_legend():
+            legend.remove()  # the other picture's says the same
         found = dropping_left({rule: self.lists}, saving)[rule]
         self.keep_probability = update_keep_probability(
             self._data, 1 - saving, lists=self.lists, weight=str(self.weight.value)

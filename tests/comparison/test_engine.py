@@ -219,7 +219,7 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path):
     )
     assert "equal steps" in done.stdout and "full depth" in done.stdout
     process = subprocess.Popen([*COMMAND, *flags, "--out", str(killed)], env=ONE_THREAD)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(killed.glob("runs/*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
