@@ -57,9 +57,7 @@ def demo_section(record: DemoRecord) -> str:
 
 def comparison_section(summary: ComparisonSummary, budget: str) -> str:
     """One budget's table, in Markdown."""
-    header, *body = table_rows(summary, budget)
-    places = [header.index(name) for name in SHOWN if name in header]
-    return markdown([[line[place] for place in places] for line in (header, *body)])
+    return markdown(table_rows(summary, budget, columns=SHOWN))
 
 
 def answers_section(summary: ComparisonSummary) -> str:

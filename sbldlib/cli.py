@@ -33,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+# What a terminal of 80 columns has room for; summary.json holds the rest.
+COMPARED = ("arm", "steps", "loss on new text", "to the reference", "exact answers")
 
 
 @app.callback()
@@ -97,7 +99,8 @@ def compare_(
     if int(os.environ.get("RANK", "0")):
         return
     for table in summary.tables:
-        _print_rows(table_rows(summary, table["budget"]), f"equal {table['budget']}")
+        rows = table_rows(summary, table["budget"], columns=COMPARED)
+        _print_rows(rows, f"equal {table['budget']}")
     _print_rows(answer_rows(summary), "answers")
     if summary.missing:
         console.print(f"{len(summary.missing)} runs are still to be done: call it again")

@@ -20,7 +20,10 @@ NOT_COMPARED = ("date",)  # of an environment
 # Asked of every table that holds both arms: is the first arm's loss lower than the second's?
 QUESTIONS: dict[str, tuple[str, str]] = {
     "Does the measured order beat a shuffled one?": ("sbld", "sbld, shuffled"),
-    "Does it, with all dropping at the front?": ("sbld, front", "sbld, front, shuffled"),
+    "Does the measured order beat a shuffled one, at the front?": (
+        "sbld, front",
+        "sbld, front, shuffled",
+    ),
     "Does the measured order beat the inverted one?": ("sbld", "sbld, inverted"),
     "Does the PWEGD schedule beat a constant?": ("sbld, PWEGD", "sbld"),
     "Does the PWEGD schedule beat its inverse?": ("sbld, PWEGD", "sbld, PWEGD inverse"),

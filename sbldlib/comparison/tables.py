@@ -12,10 +12,16 @@ DIFFERENCE = {"validation_loss": "{:+.3f}", "accuracy": "{:+.1%}"}
 UNITS = {"steps": "steps", "flops": "FLOPs", "seconds": "seconds"}
 
 
-def table_rows(summary: ComparisonSummary, budget: str) -> list[tuple[str, ...]]:
-    """One budget's table as text, its header first; differences are to the reference arm."""
+def table_rows(
+    summary: ComparisonSummary, budget: str, *, columns: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
+    """One budget's table as text, its header first; differences are to the reference arm.
+
+    Args:
+        columns: titles of those to show, in this order; the default is all.
+    """
     table = summary.table(budget)
-    columns: dict[str, Show] = {
+    shows: dict[str, Show] = {
         "arm": lambda row: row["arm"],
         "layers": lambda row: f"{row['num_layers']:.0f}",
         "steps": lambda row: f"{row['num_steps']:.0f}",
@@ -28,8 +34,8 @@ def table_rows(summary: ComparisonSummary, budget: str) -> list[tuple[str, ...]]
         "seconds": lambda row: f"{row['priced_seconds']:.1f}",
         "pre-analysis": lambda row: _share(row["owed"], table["amount"], budget),
     }
-    rows = [tuple(show(row) for show in columns.values()) for row in table["rows"]]
-    return [tuple(columns), *rows]
+    chosen = columns or tuple(shows)
+    return [tuple(chosen), *(tuple(shows[name](row) for name in chosen) for row in table["rows"])]
 
 
 def answer_rows(summary: ComparisonSummary) -> list[tuple[str, ...]]:
