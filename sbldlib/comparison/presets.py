@@ -104,6 +104,7 @@ SEARCH = replace(
 SEARCH_RATE = replace(
     SEARCH,
     name="search-rate",
+    seeds=(100,),
     learning_rate=3e-3,
     tables=(
         Table(
