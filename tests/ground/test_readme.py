@@ -119,7 +119,19 @@ def test_what_it_concludes_is_in_the_results():
     for other in ("shallower", "sbld, front, analysis free", "raptr"):
         assert verdict("flops", "half depth", other) == "lower"
     assert verdict("steps", "sbld, PWEGD", "sbld") != "lower"
-    tuning = load_summaries()["finetune"]
+    kept = load_summaries()
+    for name in ("depth-24", "long"):
+        harder, front = kept[name], "sbld, front, analysis free"
+        assert harder.difference("flops", front, "full depth").verdict == "lower"
+        assert harder.difference("flops", "half depth", front).verdict == "lower"
+    deep = kept["depth-24"].difference("flops", "sbld, front, analysis free", "shallower")
+    assert deep.verdict == "lower"
+    often = kept["epochs"]
+    for other in ("full depth", "sbld, front, analysis free"):
+        assert often.difference("flops", "half depth", other).verdict == "higher"
+    again = often.difference("flops", "sbld, front, analysis free", "full depth")
+    assert again.verdict == "unresolved"
+    tuning = kept["finetune"]
     for arm in ("sbld", "sbld, front"):
         assert tuning.difference("flops", arm, "full depth").verdict != "lower"
     spent = [run for run in summary.runs if run["arm"] == "sbld, PWEGD"]
