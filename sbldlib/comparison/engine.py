@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from torch import nn
 from ..environment import environment
 from ..records import Record, StepRecord, write_atomically
 from ..training.config import Budget, TrainConfig
-from ..training.launch import Workers, workers_here
+from ..training.launch import TAKEN, Workers, workers_here
 from ..training.loop import train
 from .analysis import Analysis, analyse
 from .costs import Prices
@@ -138,8 +138,9 @@ class _Work:
     def _check_folder(self) -> None:
         """Refuse a folder of other settings, versions or machines, before anything is trained."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left_by_a_killed_call in self.folder.glob(".*"):
+        for left_by_a_killed_call in self.folder.glob(f"{TAKEN}*"):
             left_by_a_killed_call.unlink()
+        arms = {arm.name: asdict(arm) for table in self.comparison.tables for arm in table.arms}
         for run in load_runs(self.folder):
             mine = {"comparison": self.comparison.name, "subject": self.subject.key}
             mine |= self.comparison.shared()
@@ -150,7 +151,22 @@ class _Work:
                         f"{field}={value!r} is asked, the runs in this folder have "
                         f"{theirs.get(field)!r}: use another folder"
                     )
+            if arms.get(run.name, run.arm) != run.arm:
+                raise MixedRunsError(
+                    f"arm={arms[run.name]} is asked, the run in this folder has {run.arm}: give it "
+                    "another name, or use another folder"
+                )
             check_environment(environment(), run.environment, "the runs in this folder")
+        for path in self.folder.glob("analysis-seed*.json"):
+            kept = Analysis.load(path)
+            for field, value in _plain(self.comparison.shared()).items():
+                if value != kept.shared.get(field):
+                    raise MixedRunsError(
+                        f"{field}={value!r} is asked, {path.name} was made with "
+                        f"{kept.shared.get(field)!r}: use another folder"
+                    )
+            if self._needs_pilots and kept.pilot is None:
+                path.unlink()  # made for fewer arms: measured again, to the same values
 
     def _kept(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
         """What the file holds; made and written where it is not there."""
@@ -165,8 +181,7 @@ class _Work:
 
     def _analyse(self, seed: int) -> Analysis:
         known = self.comparison
-        pilots = any(arm.needs_variance for table in known.tables for arm in table.arms)
-        steps = known.warmup_steps + pilots * 2 * known.pilot_pairs * known.pilot_steps
+        steps = known.warmup_steps + self._needs_pilots * 2 * known.pilot_pairs * known.pilot_steps
         self._begin(f"pre-analysis, seed {seed}", steps, 0.0)
 
         def start(own: int) -> nn.Module:
@@ -182,6 +197,10 @@ class _Work:
             folder=self.folder / f"pilot-seed{seed}",
             on_step=self.on_step,
         )
+
+    @property
+    def _needs_pilots(self) -> bool:
+        return any(arm.needs_variance for table in self.comparison.tables for arm in table.arms)
 
     def _tasks(self, prices: Prices) -> Iterator[Task]:
         """Seed by seed, so that whole pairs are there first."""

@@ -60,7 +60,7 @@ class Explorer:
         Raises:
             ValueError: the setting cannot be drawn; the message is shown above the last picture.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must draw")
 
     def _follow(self, _: Any = None) -> None:
         with themed():

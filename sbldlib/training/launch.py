@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
 T = TypeVar("T")
+TAKEN = ".taken-"  # how the file in which processes count their tasks begins
 PATIENCE = timedelta(hours=24)  # a process may wait for another's whole run
 
 
@@ -47,7 +48,7 @@ class Workers:
         if self._state is None:
             yield from tasks
             return
-        counter = folder / f".taken-{os.environ.get('TORCHELASTIC_RUN_ID', 'run')}"
+        counter = folder / f"{TAKEN}{os.environ.get('TORCHELASTIC_RUN_ID', 'run')}"
         store = FileStore(str(counter), self.count)
         while (place := store.add("taken", 1) - 1) < len(tasks):
             yield tasks[place]

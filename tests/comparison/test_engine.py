@@ -253,3 +253,35 @@ def test_bad_flags_are_usage_errors(flags, named):
     done = CliRunner().invoke(app, ["compare", *flags], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert named in " ".join(done.output.replace("│", " ").split())
+
+
+def test_files_that_are_not_its_own_stay(tmp_path):
+    (tmp_path / ".keep").write_text("mine")
+    (tmp_path / ".folder").mkdir()
+    (tmp_path / ".taken-before").write_text("of a killed call")
+    run_it(replace(TINY, seeds=(0,)), tmp_path)
+    assert (tmp_path / ".keep").read_text() == "mine" and (tmp_path / ".folder").is_dir()
+    assert not (tmp_path / ".taken-before").exists()
+
+
+def test_an_arm_of_the_same_name_with_other_settings_is_refused(tmp_path):
+    known = replace(TINY, seeds=(0,))
+    run_it(known, tmp_path)
+    other = Arm(name="sbld", method="sbld", options={"weight": "equal"})
+    changed = replace(known, tables=(Table(budget="steps", arms=(ARMS["full depth"], other)),))
+    with pytest.raises(MixedRunsError, match=r"arm=.*'weight': 'equal'.* is asked"):
+        run_it(changed, tmp_path)
+
+
+def test_a_pre_analysis_of_other_settings_is_refused_and_one_without_pilots_made_again(tmp_path):
+    known = replace(TINY, seeds=(0,))
+    run_it(known, tmp_path)
+    for path in (tmp_path / "runs").iterdir():
+        path.unlink()
+    with pytest.raises(MixedRunsError, match=r"warmup_steps=5 is asked, analysis-seed0.json"):
+        run_it(replace(known, warmup_steps=5), tmp_path)
+    before = json.loads((tmp_path / "analysis-seed0.json").read_text())
+    more = replace(known, tables=(table("steps", "full depth", "sbld, PWEGD"),))
+    assert run_it(more, tmp_path).missing == ()
+    after = json.loads((tmp_path / "analysis-seed0.json").read_text())
+    assert after["sensitivity"] == before["sensitivity"] and after["pilot"] is not None
