@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..environment import environment
 from ..measure import FlopCount, count_flops, first_tensor
 from ..methods import LayerDropping, make_method
+from ..methods.pilot import random_state
 from ..records import Record, RunRecord, StepRecord
 from ..training.config import Budget, TrainConfig
 from ..training.loop import train
@@ -123,7 +122,7 @@ class Task:
 def run_task(task: Task, *, on_step: OnStep | None = None) -> ComparedRun:
     """Train one arm to its budget and measure it; deterministic but for its measured seconds."""
     known, seed = task.comparison, task.seed
-    with _random_state(seed):
+    with random_state(seed):
         model = _starting_model(task)
         data = task.subject.make_data(seed)
         method = make_method(
@@ -240,11 +239,3 @@ def _layer_runs(run: RunRecord) -> tuple[float, ...]:
         for layer in step.layers_run:
             ran[layer] += 1
     return tuple(round(times / len(run), 4) for times in ran)
-
-
-@contextmanager
-def _random_state(seed: int) -> Iterator[None]:
-    """torch's own state, which a model's dropout draws from, seeded here and put back."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

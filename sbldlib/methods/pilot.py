@@ -123,7 +123,7 @@ class _Runner:
     key: str
 
     def run(self, arm: str, seed: int) -> PilotRun:
-        with _random_state(seed):
+        with random_state(seed):
             began = time.perf_counter()
             model = self.make_model(seed)
             callbacks = [self.make_dropping(model, seed)] if arm == "dropping" else []
@@ -230,7 +230,7 @@ def _sha256(values: Any) -> str:
 
 
 @contextmanager
-def _random_state(seed: int) -> Iterator[None]:
+def random_state(seed: int) -> Iterator[None]:
     """torch's own state, which dropout inside a model draws from, seeded here and put back."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
