@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbldlib.environment import installed_version
-from sbldlib.records import write_atomically
+from sbldlib.storage.files import write_atomically
 
 from . import saving
 from .common import say

@@ -19,7 +19,7 @@ from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
 from sbldlib.plots.comparison import plot_differences, plot_study
 from sbldlib.plots.theme import themed
-from sbldlib.records import write_atomically
+from sbldlib.storage.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "benchmarks" / "results" / "demo.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from sbldlib.records import write_atomically
+from sbldlib.storage.files import write_atomically
 
 HERE = Path(__file__).parent
 MAX_BYTES = 1_500_000

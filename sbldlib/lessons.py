@@ -16,7 +16,7 @@ import torch
 from .comparison import ComparisonSummary
 from .environment import environment
 from .errors import unknown_name
-from .records import write_atomically
+from .storage.files import write_atomically
 
 TIERS = ("smoke", "cpu", "gpu")
 T = TypeVar("T")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from sbldlib.records import (
     SensitivityData,
     StepRecord,
     check_num_layers,
-    write_atomically,
 )
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -138,31 +136,6 @@ def test_a_file_with_a_field_missing_or_cut_short_is_refused():
         SensitivityData.from_json(SENSITIVITY.to_json()[:-20])
     with pytest.raises(ValueError, match="kind='SensitivityData'"):
         RunRecord.from_json(SENSITIVITY.to_json())
-
-
-# ---- files
-
-
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(failing, tmp_path, monkeypatch):
-    path = tmp_path / "record.json"
-    write_atomically(path, b"old")
-
-    def fail(*args):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, failing, fail)
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_a_write_replaces_a_file_whole(tmp_path):
-    path = tmp_path / "record.json"
-    write_atomically(path, b"a long old content")
-    assert write_atomically(str(path), b"new") == path
-    assert path.read_bytes() == b"new"
 
 
 # ---- what records refuse and compute

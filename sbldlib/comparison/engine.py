@@ -13,7 +13,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ..environment import environment
-from ..records import Record, StepRecord, write_atomically
+from ..records import Record, StepRecord
+from ..storage.files import write_atomically
 from ..training.config import Budget, TrainConfig
 from ..training.launch import TAKEN, Workers, workers_here
 from ..training.loop import train

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import check_positive_int
-from ..records import write_atomically
+from ..storage.files import write_atomically
 
 END_OF_TEXT = "<|endoftext|>"
 NUM_BYTES = 256

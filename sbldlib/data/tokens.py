@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records import write_atomically
+from ..storage.files import write_atomically
 from .text import Corpus
 from .tokenizer import Tokenizer, check_vocabulary_size, token_dtype, train_tokenizer
 

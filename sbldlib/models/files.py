@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..records import write_atomically
+from ..storage.files import write_atomically
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -6,7 +6,7 @@ Every record says what was applied, not what was asked.
 from __future__ import annotations
 
 from .analysis import LayerLists, PilotData, SensitivityData, check_num_layers
-from .base import FORMAT, Record, write_atomically
+from .base import FORMAT, Record
 from .training import RunRecord, StepRecord
 
 __all__ = [
@@ -18,5 +18,4 @@ __all__ = [
     "SensitivityData",
     "StepRecord",
     "check_num_layers",
-    "write_atomically",
 ]

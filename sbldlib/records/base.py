@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
+
+from ..storage.files import write_atomically
 
 FORMAT = 1  # raised whenever a field changes its meaning
 
@@ -60,22 +61,6 @@ class Record:
     def load(cls, path: str | Path):
         """Read a record that `save` wrote."""
         return cls.from_json(Path(path).read_text())
-
-
-def write_atomically(path: str | Path, content: bytes) -> Path:
-    """Write `content` under a temporary name, sync it to disk, then give it its name."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""What lies on disk: files that are whole or absent, locks, checkpoints, lines that only grow."""
