@@ -6,12 +6,15 @@ Legend: B rows of the batch, K rows that run.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..errors import check_layers, check_range
 
 GRADIENTS = ("identity", "none")  # what passes below a block that runs forward alone
 
@@ -169,6 +172,15 @@ def check_has_rows(block: nn.Module, name: str, given: Tensor) -> None:
         raise ValueError(f"{name} has batch_first=False: its first dimension is not the batch")
 
 
+def check_factors(field: str, factors: Mapping[int, float], num_layers: int) -> dict[int, float]:
+    """Layer -> what its residual is multiplied by, or ValueError where one is not > 0."""
+    check_layers(field, factors, num_layers)
+    return {
+        layer: check_range(f"{field}[{layer}]", factor, 0, math.inf, low_open=True, high_open=True)
+        for layer, factor in factors.items()
+    }
+
+
 def _is_ambiguous(block: nn.Module, value: Tensor, given: Tensor) -> bool:
     """Whether a first dimension as long as the batch may be something else."""
     if value.ndim <= 2:  # [T] or [T, T] beside [B, T, D]
@@ -183,103 +195,3 @@ _HEADS = ("num_heads", "n_heads", "n_head", "nhead", "num_attention_heads")
 
 def _head_counts(block: nn.Module) -> list[Any]:
     return [getattr(module, name, None) for module in block.modules() for name in _HEADS]
-
-
-class RowIndex:
-    """The rows of every layer as index tensors, copied to a device once.
-
-    Args:
-        rows: layer -> its rows, in order.
-        num_rows: of the batch that they were drawn for; None where that is not known.
-
-    Attributes:
-        rows: the layers that have some.
-        empty: the layers that have none.
-    """
-
-    def __init__(self, rows: dict[int, tuple[int, ...]], num_rows: int | None = None) -> None:
-        for layer, some in rows.items():
-            _check_rows(f"rows[{layer}]", some, num_rows)
-        self.rows = {layer: some for layer, some in rows.items() if some}
-        self.empty = frozenset(rows.keys() - self.rows.keys())
-        self.num_rows = num_rows
-        self._on: dict[torch.device, dict[int, Tensor]] = {}
-
-    def of(self, layer: int, given: Tensor, name: str) -> Tensor | None:
-        """The layer's rows as a tensor [K] beside the input; None where that is all rows.
-
-        Raises:
-            ValueError: the batch is not the one that the rows were drawn for.
-        """
-        rows = self.rows[layer]
-        if self.num_rows not in (None, len(given)) or rows[-1] >= len(given):
-            drawn = rows[-1] + 1 if self.num_rows is None else self.num_rows
-            raise ValueError(
-                f"rows were drawn for a batch of {drawn}, and the first dimension of the input of "
-                f"{name} is {len(given)}"
-            )
-        return None if len(rows) == len(given) else self._on_device(given.device)[layer]
-
-    def _on_device(self, device: torch.device) -> dict[int, Tensor]:
-        if device not in self._on:
-            flat = torch.tensor([row for rows in self.rows.values() for row in rows])
-            split = flat.to(device).split([len(rows) for rows in self.rows.values()])
-            self._on[device] = dict(zip(self.rows, split, strict=True))
-        return self._on[device]
-
-
-NO_ROWS = RowIndex({})
-
-
-def _check_rows(field: str, rows: tuple[int, ...], num_rows: int | None) -> None:
-    """Raise ValueError unless these are whole numbers >= 0 in order, each once."""
-    end = num_rows if num_rows is not None else math.inf
-    last = -1
-    for row in rows:
-        if not isinstance(row, int) or not last < row < end:
-            among = "" if num_rows is None else f" of {num_rows}"
-            raise ValueError(f"{field}={rows} must be rows{among}, in order and each once")
-        last = row
-
-
-class PartCounts:
-    """How much of their calls blocks ran, where it was not all.
-
-    Attributes:
-        rows: layer -> share of the rows not run, added up over calls.
-        forward_only: layer -> calls without a backward.
-        closed: layers that let no gradient pass.
-    """
-
-    def __init__(self, num_layers: int) -> None:
-        self.rows = [0.0] * num_layers
-        self.forward_only = [0] * num_layers
-        self.closed: set[int] = set()
-
-    def count(self, layer: int, part: Part) -> None:
-        """Note one call."""
-        if part.rows is not None:
-            self.rows[layer] += 1 - len(part.rows) / len(part.given)
-        if part.gradient is not None:
-            self.forward_only[layer] += 1
-        if part.gradient == "none":
-            self.closed.add(layer)
-
-    def shares(self, calls: list[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Share of rows run forward and backward, one a layer; empty where calls were whole."""
-        has_rows, has_forward_only = any(self.rows), any(self.forward_only)
-        if not (has_rows or has_forward_only):
-            return (), ()
-        forward = tuple(
-            1 - missing / num if num else 0.0 for num, missing in zip(calls, self.rows, strict=True)
-        )
-        if not has_forward_only:
-            return forward, ()
-        lowest = max(self.closed, default=-1)
-        backward = tuple(
-            share * (1 - self.forward_only[layer] / calls[layer])
-            if share and layer > lowest
-            else 0.0
-            for layer, share in enumerate(forward)
-        )
-        return (forward if has_rows else ()), backward

@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_callable, check_positive_int, check_range
 
 Schedule = Callable[[float], float]
+MAX_ITERATIONS = 10**7  # of a table: minutes to fill, and far beyond any run's steps
 _GRID = 1001  # points that a mean over the run is reckoned from where its length is not known
 
 
@@ -116,6 +117,7 @@ def with_full_depth(schedule: Schedule, *, start: float = 0.0, end: float = 0.0)
     Source: full depth at the end of a run, for what is trained is then what is used, is a practice
         of the field; this form of it is ours [O].
     """
+    check_schedule("schedule", schedule)
     start = check_range("start", start, 0, 1, high_open=True)
     end = check_range("end", end, 0, 1, high_open=True)
     if start + end >= 1:
@@ -159,7 +161,7 @@ def front_loaded(saving: float, mean_keep_min: float) -> FrontLoaded:
         of it is ours [O].
     """
     low = check_range("mean_keep_min", mean_keep_min, 0, 1, low_open=True, high_open=True)
-    check_range("saving", saving, 0, 1)
+    saving = check_range("saving", saving, 0, 1)
     if saving > 1 - low + 1e-12:
         raise ValueError(
             f"saving={saving:g} is above {1 - low:g}, the most that mean_keep_min={low:g} allows"
@@ -167,9 +169,44 @@ def front_loaded(saving: float, mean_keep_min: float) -> FrontLoaded:
     return FrontLoaded(saving=saving, mean_keep_min=low)
 
 
+@dataclass(frozen=True)
+class Tabulated:
+    """A schedule that is known by its values at equal distances over the run.
+
+    Attributes:
+        values: mean keep probabilities, each in (0, 1]; at least one.
+    """
+
+    values: tuple[float, ...]
+
+    def __call__(self, progress: float) -> float:
+        """In a straight line between the two nearest."""
+        return float(np.interp(progress, progress_grid(len(self.values)), self.values))
+
+    def tabulate(self, num_iterations: int) -> np.ndarray:
+        """At every iteration; where there is one value for each, exactly these."""
+        if num_iterations == len(self.values):
+            return np.array(self.values)
+        return np.array([self(float(progress)) for progress in progress_grid(num_iterations)])
+
+
 def progress_grid(num_iterations: int) -> np.ndarray:
-    """Progress t / (T - 1) of every iteration; a run of one iteration is at 0."""
-    return np.linspace(0.0, 1.0, check_positive_int("num_iterations", num_iterations))
+    """Progress t / (T - 1) of every iteration; a run of one iteration is at 0.
+
+    Raises:
+        ValueError: fewer than one iteration, or more than ten million.
+    """
+    num = check_positive_int("num_iterations", num_iterations, maximum=MAX_ITERATIONS)
+    return np.linspace(0.0, 1.0, num)
+
+
+def check_schedule(field: str, schedule: Schedule) -> Schedule:
+    """The schedule, or ValueError where it is none: it must give keep probabilities, all (0, 1]."""
+    right = "a function of progress, such as constant(0.8) or linear(1.0, 0.7)"
+    check_callable(field, schedule, right)
+    for progress in (0.0, 0.5, 1.0):
+        check_range(f"{field}({progress:g})", schedule(progress), 0, 1, low_open=True)
+    return schedule
 
 
 def tabulate(schedule: Schedule, num_iterations: int) -> np.ndarray:

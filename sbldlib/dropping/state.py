@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import check_layers, check_range, unknown_name
+from ..errors import check_layers, unknown_name
 from .blocks import BlockEntry
 from .caches import check_cache
 from .instrument import PLAIN, RUN, SLOT, alike, first_layers, instrument, rehearse
-from .partial import (
-    GRADIENTS,
-    NO_ROWS,
-    Part,
-    PartCounts,
-    RowIndex,
-    check_can_run_in_part,
-    check_has_rows,
-    gather,
-)
+from .partial import GRADIENTS, Part, check_can_run_in_part, check_factors, check_has_rows, gather
+from .rows import NO_ROWS, PartCounts, RowIndex
 
 
 class Skipping:
@@ -111,7 +102,7 @@ class Skipping:
 
     def set_residual_scale(self, factors: Mapping[int, float]) -> None:
         """Multiply these layers' residual, output minus input, in training mode; > 0 each."""
-        self._residual_scale = self._checked_scale("residual_scale", factors)
+        self._residual_scale = check_factors("residual_scale", factors, self.num_layers)
         self._note_special()
 
     def set_evaluation_scale(self, factors: Mapping[int, float]) -> None:
@@ -119,7 +110,7 @@ class Skipping:
 
         No copy, pickle or state dict of the model carries it.
         """
-        self._evaluation_scale = self._checked_scale("evaluation_scale", factors)
+        self._evaluation_scale = check_factors("evaluation_scale", factors, self.num_layers)
         self._note_special()
 
     @property
@@ -131,6 +122,16 @@ class Skipping:
     def evaluation_scale(self) -> dict[int, float]:
         """Layer -> what its residual is multiplied by in evaluation mode; others by 1."""
         return dict(self._evaluation_scale)
+
+    def draw(self) -> dict[str, Any]:
+        """All that training steps are now set to do, by name: two draws are the same or not."""
+        return {
+            "skipped": sorted(self.skipped),
+            "dropped": sorted(self.dropped),
+            "forward only": (sorted(self.forward_only), self._gradient),
+            "rows": sorted(self.rows.items()),
+            "residual scale": sorted(self._residual_scale.items()),
+        }
 
     def clear_draw(self) -> None:
         """Run every layer whole in training mode; what is skipped always stays skipped."""
@@ -154,6 +155,23 @@ class Skipping:
         finally:
             self.__dict__.update(before)
             self._note_special()
+
+    @contextmanager
+    def window(self, start: int, end: int, *, num_rows: int) -> Iterator[None]:
+        """Within this `with` batches are the rows from `start` to before `end` of a larger one.
+
+        It may so be run in parts: each layer runs for those of its drawn rows that are there, and
+        `shares` are of all windows, each by its number of rows.
+
+        Raises:
+            ValueError: the rows drawn are those of another batch.
+        """
+        whole, self._rows = self._rows, self._rows.window(start, end, num_rows)
+        try:
+            yield
+        finally:
+            self._rows = whole
+            self._parts.end_window(self.calls, end - start)
 
     def reset_calls(self) -> None:
         """Start counting block calls from zero."""
@@ -257,22 +275,8 @@ class Skipping:
 
     def _note_special(self) -> None:
         """The layers whose calls are looked at one by one; all others run with no more ado."""
-        self._special = self._first_layers.union(
-            self._rows.rows,
-            self._rows.empty,
-            self.forward_only,
-            self._residual_scale,
-            self._evaluation_scale,
-        )
-
-    def _checked_scale(self, field: str, factors: Mapping[int, float]) -> dict[int, float]:
-        check_layers(field, factors, self.num_layers)
-        return {
-            layer: check_range(
-                f"{field}[{layer}]", factor, 0, math.inf, low_open=True, high_open=True
-            )
-            for layer, factor in factors.items()
-        }
+        kinds = self.rows, self.forward_only, self._residual_scale, self._evaluation_scale
+        self._special = self._first_layers.union(*kinds)
 
     def _unchanged(self, layer: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
         """The input, in the form in which this class of block returns its output."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..dropping.allocation import Allocation
+from ..dropping.blocks import check_model
 from ..dropping.plan import MODES, draw_active_layers, draw_active_rows
-from ..dropping.schedules import Schedule, constant, tabulate
+from ..dropping.schedules import (
+    Schedule,
+    Tabulated,
+    check_schedule,
+    constant,
+    progress_grid,
+    tabulate,
+)
 from ..dropping.skipping import attach
-from ..errors import check_positive_int, check_range, unknown_name
+from ..errors import check_choice, check_range, check_seed, unknown_name
 from ..records import StepRecord
 from ..training.callbacks import Callback, StepContext
 from .planned import PlanMismatchError, Planned
@@ -23,6 +34,8 @@ __all__ = ["Allocation", "LayerDropping", "PlanMismatchError", "adjust_probabili
 SCOPES = ("per_batch", "per_sequence")
 RESCALES = ("none", "train_inverse", "eval_scale")
 EFFECTS = ("skip", "skip_backward", "freeze")
+DIGEST = "keep_probabilities_sha256"
+_PLAN_POINTS = 101  # of a run at which two methods' keep probabilities are compared
 RESCALE_MAX = 5.0  # most that a residual is multiplied by: reached at keep 0.2 [O]
 
 
@@ -67,14 +80,14 @@ class LayerDropping(Callback):
         self._settings = dict(settings or {})
         for option in unknown:
             raise unknown_name("option", option, [*DRAWS, *self._settings])
-        self.name, self.seed = name, check_positive_int("seed", seed, minimum=0)
+        self.name, self.seed = name, check_seed("seed", seed)
         self.mode, self.scope, self.rescale, self.effect = mode, scope, rescale, effect
         self._check_choices()
         self.allocation = allocation
         self.schedule = schedule
         self._model, self._skipping = ref(model), attach(model)
         self._planned = Planned()
-        self._progress = 0.0
+        self._progress, self._num_steps = 0.0, None
         _ON_MODEL[model] = self
 
     @property
@@ -122,7 +135,7 @@ class LayerDropping(Callback):
 
     def before_step(self, context: StepContext) -> None:
         """Draw this step's layers and set them on the model."""
-        self._progress = context.progress
+        self._progress, self._num_steps = context.progress, context.num_steps
         _ON_MODEL[context.model] = self  # of several methods made, the one at work is adjusted
         keep = self.allocation(self._mean_keep(context))
         self._skipping.clear_draw()
@@ -148,11 +161,38 @@ class LayerDropping(Callback):
             **self._settings,
         }
 
+    def identity(self) -> dict[str, Any]:
+        """`describe`, and a digest of the keep probabilities: two schedules, or two sets of
+        sensitivities, may share a description."""
+        table = [self.keep_probability(float(at)) for at in progress_grid(_PLAN_POINTS)]
+        digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()
+        return {**self.describe(), DIGEST: digest}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, the schedule in force at every iteration, and what evaluation scales by."""
+        return {
+            "progress": self._progress,
+            "schedule": torch.from_numpy(tabulate(self.schedule, self._num_steps or _PLAN_POINTS)),
+            "num_steps": self._num_steps,
+            "evaluation_scale": self._skipping.evaluation_scale,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave.
+
+        A schedule that was put in while training is taken up as its table: exactly where the
+        run's length is known, else by interpolation of its points.
+        """
+        table = state["schedule"].numpy()
+        if not np.array_equal(tabulate(self.schedule, len(table)), table):
+            self.schedule = Tabulated(tuple(table.tolist()))
+        self._progress, self._num_steps = float(state["progress"]), state["num_steps"]
+        self._skipping.set_evaluation_scale(state["evaluation_scale"])
+
     def _check_choices(self) -> None:
         choices = {"mode": MODES, "scope": SCOPES, "rescale": RESCALES, "effect": EFFECTS}
         for field, known in choices.items():
-            if (value := getattr(self, field)) not in known:
-                raise unknown_name(field, value, known)
+            check_choice(field, getattr(self, field), known)
         # Where forward runs whole there are no rows to drop and nothing to make up for.
         for field in ("scope", "rescale"):
             value, default = getattr(self, field), choices[field][0]
@@ -215,14 +255,20 @@ def adjust_probability(
         ValueError: no method is on the model, or the schedule asks for more than its layers hold;
             the method then keeps the scheduler it had.
     """
-    method = _ON_MODEL.get(model)
+    method = _ON_MODEL.get(check_model(model))
     if method is None:
         raise ValueError(
             f"model={type(model).__name__} has no dropping method; make one first, such as "
             "sbld(model, sensitivity_data)"
         )
-    method.schedule = scheduler if callable(scheduler) else constant(scheduler)
-    return method.keep_probability(method.progress if progress is None else progress)
+    at = method.progress if progress is None else check_range("progress", progress, 0, 1)
+    if callable(scheduler):
+        schedule = check_schedule("scheduler", scheduler)
+    else:
+        schedule = constant(check_range("scheduler", scheduler, 0, 1, low_open=True))
+    keep_probability = method.allocation(float(schedule(at)))
+    method.schedule = schedule  # the last thing: what is refused above or here changes nothing
+    return keep_probability
 
 
 def check_saving(saving: float) -> float:

@@ -55,3 +55,18 @@ class LiveDropping(Callback):
     def describe(self) -> dict[str, Any]:
         """Name and seed, as plain values; the controls' log says the rest."""
         return {"method": "live", "seed": self._seed}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every method that was at work, and which one is."""
+        made = [[*key, method.state_dict()] for key, method in self._made.items()]
+        at_work = next(key for key, method in self._made.items() if method is self._at_work)
+        return {"made": made, "at_work": list(at_work)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        for name, saving, each in state["made"]:
+            self.method(name, saving).load_state_dict(each)
+        self._at_work = self.method(*state["at_work"])
+        # Each put its own evaluation scale on the model; that of the one at work holds.
+        own = {(name, saving): each for name, saving, each in state["made"]}
+        self._at_work.load_state_dict(own[tuple(state["at_work"])])

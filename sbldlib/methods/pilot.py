@@ -5,8 +5,6 @@ With a folder each run is kept as it ends, so that a pilot that was killed goes 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..dropping.schedules import progress_grid
 from ..environment import installed_version
 from ..losses import device_of
-from ..records import PilotData, Record, StepRecord, write_atomically
+from ..records import PilotData, Record, StepRecord
+from ..storage.settings import first_difference, read_signed, write_signed
 from ..training.callbacks import Callback
 from ..training.config import TrainConfig
 from ..training.loop import train
-from .base import LayerDropping
 
 ARMS = ("baseline", "dropping")
-DIGEST = "keep_probabilities_sha256"
-_PLAN_POINTS = 101  # of the run at which a method's keep probabilities are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +147,7 @@ class _Runner:
                 flops=sum(step.flops for step in done),
             )
             if file is not None:
-                body = run.to_dict()
-                content = json.dumps({"sha256": _sha256(body), **body}, indent=1)
-                write_atomically(file, content.encode())
+                write_signed(file, run.to_dict())
             return run
 
     def _settings(
@@ -165,68 +158,39 @@ class _Runner:
         optimizer: torch.optim.Optimizer,
         callbacks: Sequence[Callback],
     ) -> dict[str, Any]:
-        """Everything that decides a run, as its JSON would give it back."""
+        """Everything that decides a run."""
         groups = [
             {name: value for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ]
         config = {name: value for name, value in asdict(self.config).items() if name != "name"}
-        settings = {
+        return {
             "arm": arm,
             "seed": seed,
             "key": self.key,
             "config": config,
             "optimizer": {"class": type(optimizer).__name__, "groups": groups},
-            "dropping": _described(callbacks[0]) if callbacks else None,
+            "dropping": callbacks[0].identity() if callbacks else None,
             "device": device_of(model).type,
             "versions": {name: installed_version(name) for name in ("sbldlib", "torch")},
         }
-        return json.loads(json.dumps(settings, default=str))
-
-
-def _described(dropping: Callback) -> dict[str, Any]:
-    described = dropping.describe()
-    if isinstance(dropping, LayerDropping):
-        # Two schedules, or two sets of sensitivities, may share a description.
-        table = [dropping.keep_probability(float(at)) for at in progress_grid(_PLAN_POINTS)]
-        described = {**described, DIGEST: _sha256(table)}
-    return described
 
 
 def _read(file: Path, settings: dict[str, Any]) -> PilotRun:
     """The run that a file holds, or ValueError where it is damaged or of other settings."""
     try:
-        body = json.loads(file.read_bytes())
-        sha256 = body.pop("sha256")
-        run = PilotRun.from_dict(body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is not a pilot's run ({error!r}); delete it") from None
-    if sha256 != _sha256(body):
-        raise ValueError(f"{file} is damaged: its SHA-256 is not the one written in it; delete it")
-    there, asked = _flat(body["settings"]), _flat(settings)
-    # A digest says the least, so it comes last.
-    for field in sorted(there.keys() | asked.keys(), key=lambda name: (DIGEST in name, name)):
-        if there.get(field) != asked.get(field):
-            raise ValueError(
-                f"{field}={asked.get(field, 'nothing')} is asked for, but {file} is of "
-                f"{field}={there.get(field, 'nothing')}: give another folder, or delete the file"
-            )
+        run = PilotRun.from_dict(read_signed(file))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {file} is not a pilot's run of this version: delete it"
+        ) from None
+    if (differing := first_difference(run.settings, settings)) is not None:
+        field, there, asked = differing
+        raise ValueError(
+            f"{field}={asked} is asked for, but {file} is of {field}={there}: give another folder, "
+            "or delete the file"
+        )
     return run
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> dict[str, str]:
-    """Dotted field names to their values as JSON text."""
-    flat: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{above}{name}.")
-        else:
-            flat[above + name] = json.dumps(value)
-    return flat
-
-
-def _sha256(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.files import write_atomically
+from ..storage.settings import DIGEST, plain, sha256_of_values
 
 FORMAT = 1  # raised whenever a field changes its meaning
 
@@ -24,8 +25,9 @@ class Record:
         return {"kind": type(self).__name__, "format": FORMAT, **body}
 
     def to_json(self) -> str:
-        """The record as JSON text; a number that is not finite is written as null."""
-        return json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False)
+        """The record as JSON text with its own digest; what is not finite is written as null."""
+        body = plain(_finite(self.to_dict()))
+        return json.dumps({DIGEST: sha256_of_values(body), **body}, indent=1, allow_nan=False)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
@@ -50,8 +52,16 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str):
-        """The record read from `to_json`'s text."""
-        return cls.from_dict(json.loads(text))
+        """The record read from `to_json`'s text.
+
+        Raises:
+            ValueError: not a record of this kind, or its digest, where it has one, is of another.
+        """
+        body = json.loads(text)
+        sha256 = body.pop(DIGEST, None) if isinstance(body, dict) else None
+        if sha256 is not None and sha256 != sha256_of_values(body):
+            raise ValueError("damaged: its SHA-256 is not the one written in it")
+        return cls.from_dict(body)
 
     def save(self, path: str | Path) -> Path:
         """Write the record as JSON; the file appears whole or not at all."""
@@ -59,8 +69,15 @@ class Record:
 
     @classmethod
     def load(cls, path: str | Path):
-        """Read a record that `save` wrote."""
-        return cls.from_json(Path(path).read_text())
+        """Read a record that `save` wrote.
+
+        Raises:
+            ValueError: the file is damaged, or of another kind; it is named.
+        """
+        try:
+            return cls.from_json(Path(path).read_bytes().decode())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def _tuples(value: Any) -> Any:

@@ -31,6 +31,8 @@ class StepRecord(Record):
         backward_share: the same of backward; () where it is as forward.
         evaluations: results measured after the step, at full depth.
         controls: values that the live controls held during the step.
+        micro_batches: forward and backward passes that made up the step; more than were asked for
+            where memory ran out and each was run in parts.
     """
 
     step: int
@@ -48,6 +50,7 @@ class StepRecord(Record):
     backward_share: tuple[float, ...] = ()
     evaluations: dict[str, float] = field(default_factory=dict)
     controls: dict[str, Any] = field(default_factory=dict)
+    micro_batches: int = 1
 
     @property
     def num_layers_forward(self) -> float:
@@ -73,7 +76,9 @@ class RunRecord(Record):
         steps: one record a step.
         controls_log: (step, name, old, new) of every live change.
         seconds: training time without evaluation.
-        outcome: "completed" or "stopped".
+        outcome: "completed", "stopped" by its controls, or "interrupted" by a signal.
+        resumes: where it was taken up from its folder: the step, whether it went on exactly as it
+            would have, and what else was different where not.
     """
 
     name: str
@@ -85,6 +90,7 @@ class RunRecord(Record):
     controls_log: tuple[tuple[Any, ...], ...] = ()
     seconds: float = 0.0
     outcome: str = "completed"
+    resumes: tuple[dict[str, Any], ...] = ()
 
     def __iter__(self) -> Iterator[StepRecord]:
         return iter(self.steps)

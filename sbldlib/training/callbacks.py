@@ -45,3 +45,14 @@ class Callback:
     def describe(self) -> dict[str, Any]:
         """What this is and with which settings, as plain values for the run's record."""
         return {"callback": type(self).__name__}
+
+    def identity(self) -> dict[str, Any]:
+        """`describe`, and whatever else must be equal for a run to go on where it was."""
+        return self.describe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changed since this was made, for a checkpoint: plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""

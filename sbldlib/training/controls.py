@@ -7,12 +7,13 @@ replays the run: same seed, same log, same losses.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import unknown_name
 
 STOP = "stop"
+POLL_SECONDS = 0.05  # of a run that is paused
 LogEntry = tuple[int, str, Any, Any]
 
 
@@ -67,9 +68,25 @@ class Controls:
         """End the run at its next step boundary, paused or not."""
         self.set(STOP, True)
 
-    def begin_step(self, step: int) -> bool:
-        """Put the asked values in force, waiting while paused; False where the run is to stop."""
-        self._running.wait()
+    def begin_step(
+        self,
+        step: int,
+        *,
+        on_pause: Callable[[], object] | None = None,
+        is_interrupted: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Put the asked values in force, waiting while paused; False where the run is to stop.
+
+        Args:
+            on_pause: called once before it waits.
+            is_interrupted: looked at while it waits; True ends the waiting, and the run.
+        """
+        if not self._running.is_set() and on_pause is not None:
+            on_pause()
+        # In short waits: a signal's handler can then set a plain flag, and needs no lock.
+        while not self._running.wait(POLL_SECONDS):
+            if is_interrupted is not None and is_interrupted():
+                return False
         with self._lock:
             self._wanted.update(self._script.get(step, ()))
             for name, new in self._wanted.items():
@@ -77,6 +94,27 @@ class Controls:
                     self.log.append((step, name, old, new))
                     self._in_force[name] = new
         return not self._in_force[STOP]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values in force and the log so far, for a checkpoint."""
+        with self._lock:
+            return {"in_force": dict(self._in_force), "log": [list(entry) for entry in self.log]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put a checkpoint's values in force again; a stop that was asked for then is over."""
+        values = {self._known(name): value for name, value in state["in_force"].items()}
+        with self._lock:
+            self._in_force.update(values)
+            self._in_force[STOP] = False
+            self._wanted = dict(self._in_force)
+            self.log = [(int(step), name, old, new) for step, name, old, new in state["log"]]
+
+    def replay(self, log: Iterable[LogEntry]) -> None:
+        """Apply these changes again at their steps, but for those that stopped the run."""
+        with self._lock:
+            for step, name, _, new in log:
+                if self._known(name) != STOP:
+                    self._script.setdefault(step, []).append((name, new))
 
     def values(self) -> dict[str, Any]:
         """The values in force, without `stop`."""

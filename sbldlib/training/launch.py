@@ -7,6 +7,7 @@ A process that was started alone is all there is, and accelerate need not be ins
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,15 +15,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
 T = TypeVar("T")
 TAKEN = ".taken-"  # how the file in which processes count their tasks begins
 PATIENCE = timedelta(hours=24)  # a process may wait for another's whole run
+SHUTDOWN_SECONDS = 20  # what is left to a process that is asked to end, before it is killed
+_BUCKET = 2**23  # numbers that are added up in one go
+_LENGTH = struct.Struct("<q")
 
 
 class Workers:
     """The processes that share a piece of work, seen from one of them.
+
+    What one of them asks of the others, all of them have to ask, in the same order.
 
     Attributes:
         index: this process's number, from 0.
@@ -58,6 +67,65 @@ class Workers:
         if self._state is not None:
             self._state.wait_for_everyone()
 
+    def gather(self, data: bytes) -> list[bytes]:
+        """What each process gives, in their order: as many bytes each, and not none."""
+        if self._state is None:
+            return [data]
+        mine = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(self._state.device)
+        theirs = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(theirs, mine)
+        return [tensor.cpu().numpy().tobytes() for tensor in theirs]
+
+    def gather_texts(self, text: str) -> list[str]:
+        """What each process says, in their order."""
+        mine = text.encode()
+        lengths = [_LENGTH.unpack(told)[0] for told in self.gather(_LENGTH.pack(len(mine)))]
+        told = self.gather(mine.ljust(max(lengths) + 1))
+        return [one[:length].decode() for one, length in zip(told, lengths, strict=True)]
+
+    @torch.no_grad()
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Let each tensor hold the sum of what all processes have there, bit for bit the same."""
+        for bucket in _buckets(tensors) if self.count > 1 else ():
+            flat = _flat(bucket)
+            dist.all_reduce(flat)
+            _put(flat, bucket)
+
+    @torch.no_grad()
+    def take_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Let each tensor hold what the first process has there."""
+        for bucket in _buckets(tensors) if self.count > 1 else ():
+            flat = _flat(bucket)
+            dist.broadcast(flat, 0)
+            _put(flat, bucket)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type and device together, few enough to be copied."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for same in kinds.values():
+        bucket, size = [], 0
+        for tensor in same:
+            if bucket and size + tensor.numel() > _BUCKET:
+                yield bucket
+                bucket, size = [], 0
+            bucket.append(tensor)
+            size += tensor.numel()
+        yield bucket
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    parts = [tensor.reshape(-1) for tensor in tensors]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _put(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
 
 def workers_here(device: str = "cpu") -> Workers:
     """The processes that this one was started with.
@@ -80,8 +148,9 @@ def workers_here(device: str = "cpu") -> Workers:
 def launch(arguments: Sequence[str], *, num_processes: int) -> int:
     """Run `python -m ARGUMENTS` in so many processes on this machine; the exit code.
 
-    One that fails ends the others.
+    One that fails, or is killed, ends the others.
     """
+    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS), **os.environ}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={num_processes}", "-m", *arguments]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, env=environment).returncode

@@ -1,7 +1,7 @@
 """Training: a generator that yields one StepRecord a step, and `train` over it.
 
 The way of one step: a batch -> callbacks set the active layers -> forward, loss, backward,
-optimiser -> one StepRecord that plots, panel and ledger all read.
+optimiser -> one StepRecord that plots, panel, ledger and checkpoint all read.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,13 @@ from ..environment import environment
 from ..losses import next_token_loss
 from ..records import RunRecord, StepRecord
 from .callbacks import Callback
+from .checkpoints import CheckpointConfig
 from .config import TrainConfig
-from .controls import Controls
+from .controls import STOP, Controls
+from .finite import NotFiniteError
+from .interrupts import Interrupts
+from .keeping import Keeper
+from .optimizer import describe_optimizer
 from .run import Evaluation, Run, attach_where_possible
 
 
@@ -33,24 +39,23 @@ def train_steps(
     evaluations: Mapping[str, Evaluation] | None = None,
     controls: Controls | None = None,
     loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
+    folder: str | Path | None = None,
+    checkpoints: CheckpointConfig | None = None,
+    resume: str | int = "auto",
 ) -> Generator[StepRecord, None, None]:
     """Train, one optimiser step at each `next`; arguments as for `train`.
 
-    Closing the generator, or dropping it, ends the run early and leaves the model at full depth.
+    Closing the generator, or dropping it, ends the run early, saves it where it has a folder, and
+    leaves the model at full depth. Ctrl-C within a step ends it at that step's end.
     """
-    config, evaluations = config or TrainConfig(), evaluations or {}
-    run = Run(model, data, optimizer, config, callbacks, loss)
-    try:
-        while not run.is_over:
-            if controls is not None and not controls.begin_step(run.steps):
-                return
-            record = run.step(controls.values() if controls is not None else {})
-            every = config.evaluate_every
-            if run.is_over or (every and run.steps % every == 0):
-                record = dataclasses.replace(record, evaluations=run.evaluate(evaluations))
-            yield record
-    finally:
-        run.close()
+    training = _Training(
+        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss),
+        evaluations or {},
+        controls,
+    )
+    training.open(folder, checkpoints, resume)
+    yield from training.steps()
+    training.interrupts.end(training.ending)
 
 
 def train(
@@ -64,8 +69,15 @@ def train(
     controls: Controls | None = None,
     loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
     on_step: Callable[[StepRecord], None] | None = None,
+    folder: str | Path | None = None,
+    checkpoints: CheckpointConfig | None = None,
+    resume: str | int = "auto",
 ) -> RunRecord:
     """Train a model to its budget and return the record of the run, iterable over its steps.
+
+    With a folder nothing is lost: called again after a kill, an interrupt or a restart, it goes on
+    where it was, on a CPU bit for bit. A run that is done is not trained again: the model gets its
+    weights, and the record is returned.
 
     Args:
         model: any torch module; its residual blocks are found where it has any.
@@ -80,36 +92,160 @@ def train(
         controls: values that may change while it trains.
         loss: mean loss of one batch, in nats per token.
         on_step: called with every record, evaluations included; for progress bars.
+        folder: of this run alone, see `sbldlib.training.folder`; None keeps nothing.
+        checkpoints: when it is saved, and what stays.
+        resume: "auto" goes on where the folder's run has these settings and starting weights;
+            "always" whatever the model's weights are, and only where there is a checkpoint; a
+            number of steps takes that checkpoint; "never" removes the run that is there.
 
     Raises:
-        NotFiniteError: a loss or gradient was not finite; the weights are those before that step.
+        NotFiniteError: a loss, gradient or weight was not finite; the weights are those before
+            that step, and the last checkpoint is named.
+        TrainingInterrupted: Ctrl-C, or the kernel's interrupt; at a step boundary, and saved.
+        RunMismatchError: the folder holds a run of other settings; the field is named.
+        RunBusyError: another process writes in the folder.
+        CheckpointError: a checkpoint cannot be written, or is damaged.
         ValueError: data without a batch, or settings out of range, before any step.
     """
-    config = config or TrainConfig()
-    steps: list[StepRecord] = []
-    generator = train_steps(
-        model,
-        data,
-        optimizer,
-        config=config,
-        callbacks=callbacks,
-        evaluations=evaluations,
-        controls=controls,
-        loss=loss,
+    training = _Training(
+        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss),
+        evaluations or {},
+        controls,
     )
-    with closing(generator):  # an interrupt in on_step must not leave layers dropped
-        for record in generator:
-            steps.append(record)
-            if on_step is not None:
-                on_step(record)
-    return make_run_record(
-        model,
-        steps,
-        config=config,
-        callbacks=callbacks,
-        controls=controls,
-        optimizer=optimizer,
-    )
+    kept: list[StepRecord] = []
+    with training.interrupts:
+        training.open(folder, checkpoints, resume)
+        with closing(training.steps()) as steps:
+            for record in steps:
+                if folder is None:
+                    kept.append(record)
+                if on_step is not None:
+                    on_step(record)
+        done = training.record(kept) if folder is None else training.kept_record
+    training.interrupts.end(training.ending, done)
+    return done
+
+
+class _Training:
+    """One run from its first step here to its end, with all that takes part."""
+
+    def __init__(
+        self, run: Run, evaluations: Mapping[str, Evaluation], controls: Controls | None
+    ) -> None:
+        self._run, self._evaluations, self._controls = run, evaluations, controls
+        self.interrupts = Interrupts()
+        self._keeper: Keeper | None = None
+        self.kept_record: RunRecord
+        self._outcome = "completed"
+
+    def open(
+        self, folder: str | Path | None, checkpoints: CheckpointConfig | None, resume: str | int
+    ) -> None:
+        """Take up what the folder holds."""
+        if folder is None:
+            return
+        self._keeper = Keeper(
+            folder,
+            self._run,
+            self._controls,
+            checkpoints or CheckpointConfig(),
+            evaluations=self._evaluations,
+            resume=resume,
+        )
+
+    def steps(self) -> Generator[StepRecord, None, None]:
+        """Every step that is left, each saved as the folder asks; then the end."""
+        run = self._run
+        try:
+            with self.interrupts:
+                self._evaluate_what_is_due()
+            while not run.is_over:
+                with self.interrupts:
+                    if not self._may_go_on():
+                        break
+                    record = self._step()
+                try:
+                    yield record
+                except GeneratorExit:
+                    self._outcome = "stopped"
+                    self._end()
+                    raise
+            with self.interrupts:
+                self._end()
+        except NotFiniteError as error:
+            error.checkpoint = self._keeper.last_checkpoint if self._keeper is not None else None
+            raise
+        finally:
+            run.close()
+            if self._keeper is not None:
+                self._keeper.close()
+
+    @property
+    def ending(self) -> str:
+        """How the run ended, in words."""
+        where = f"{self._outcome} after {self._run.steps} steps"
+        if self._keeper is None:
+            return f"{where}; nothing is kept: give a folder to be able to go on"
+        return f"{where}, saved in {self._keeper.path}; the same call goes on from there"
+
+    def record(self, steps: Sequence[StepRecord]) -> RunRecord:
+        """The run's record from its steps."""
+        keeper = self._keeper
+        return make_run_record(
+            self._run.model,
+            steps,
+            config=self._run.config,
+            callbacks=self._run.callbacks,
+            controls=self._controls,
+            optimizer=self._run.optimizer,
+            outcome=self._outcome,
+            **({} if keeper is None else keeper.origin()),
+        )
+
+    def _may_go_on(self) -> bool:
+        """Whether the next step is to be done; its controls are then in force."""
+        if self.interrupts.asked is not None:
+            self._outcome = "interrupted"
+            return False
+        controls, keeper = self._controls, self._keeper
+        if controls is None:
+            return True
+        going = controls.begin_step(
+            self._run.steps,
+            on_pause=None if keeper is None else keeper.save,
+            is_interrupted=lambda: self.interrupts.asked is not None,
+        )
+        if keeper is not None:
+            keeper.add_changes()
+        if not going:
+            self._outcome = "stopped" if controls[STOP] else "interrupted"
+        return going
+
+    def _step(self) -> StepRecord:
+        run, keeper, every = self._run, self._keeper, self._run.config.evaluate_every
+        record = run.step(self._controls.values() if self._controls is not None else {})
+        is_due = run.is_over or bool(every and run.steps % every == 0)
+        is_due = is_due and bool(self._evaluations)
+        if keeper is not None:
+            keeper.add_step(record, evaluation_due=is_due)
+        return dataclasses.replace(record, evaluations=self._evaluate()) if is_due else record
+
+    def _evaluate(self) -> dict[str, float]:
+        found = self._run.evaluate(self._evaluations)
+        if self._keeper is not None:
+            self._keeper.add_evaluations(found)
+        return found
+
+    def _evaluate_what_is_due(self) -> None:
+        if self._keeper is not None and self._keeper.evaluation_due:
+            self._evaluate()
+
+    def _end(self) -> None:
+        """Save, and write the record."""
+        if self._keeper is not None:
+            self._keeper.save()
+            self.kept_record = self.record(self._keeper.steps())
+            self._keeper.finish(self.kept_record)
 
 
 def make_run_record(
@@ -120,34 +256,29 @@ def make_run_record(
     callbacks: Sequence[Callback] = (),
     controls: Controls | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    outcome: str | None = None,
+    **origin: Any,
 ) -> RunRecord:
-    """The record of a run from its steps, for those who drive the generator themselves."""
+    """The record of a run from its steps, for those who drive the generator themselves.
+
+    Args:
+        outcome: where it is known; else "stopped" where the controls stopped it.
+        origin: `environment` and `resumes` of a run that was taken up.
+    """
     skipping = attach_where_possible(model)
-    stopped = controls is not None and controls["stop"]
+    stopped = controls is not None and controls[STOP]
     return RunRecord(
         name=config.name,
         configuration={
             **dataclasses.asdict(config),
             "callbacks": tuple(c.describe() for c in callbacks),
-            "optimizer": _describe(optimizer) if optimizer is not None else None,
+            "optimizer": describe_optimizer(optimizer) if optimizer is not None else None,
         },
-        environment=environment(),
         num_layers=skipping.num_layers if skipping is not None else 0,
         num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         steps=tuple(steps),
         controls_log=tuple(controls.log) if controls is not None else (),
         seconds=sum(step.seconds for step in steps),
-        outcome="stopped" if stopped else "completed",
+        outcome=outcome or ("stopped" if stopped else "completed"),
+        **{"environment": environment(), **origin},
     )
-
-
-def _describe(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    groups = tuple(
-        {name: _plain(value) for name, value in group.items() if name != "params"}
-        for group in optimizer.param_groups
-    )
-    return {"name": type(optimizer).__name__, "groups": groups}
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, Tensor) else value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import check_range
 from ..losses import device_of
@@ -38,3 +39,16 @@ def make_optimizer(
     ]
     fused = device_of(model).type in FUSED_DEVICES
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+
+
+def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its class and the settings of each group, as plain values."""
+    groups = tuple(
+        {name: _plain(value) for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    )
+    return {"name": type(optimizer).__name__, "groups": groups}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, Tensor) else value

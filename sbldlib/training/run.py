@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..dropping.blocks import NoBlocksError
 from ..dropping.skipping import Skipping, attach
-from ..losses import device_of, to_device
+from ..losses import device_of
 from ..measure import FlopCount, count_flops, first_tensor
 from ..records import StepRecord
+from . import ranks
 from .callbacks import StepContext
 from .config import TrainConfig
-from .finite import check_finite_step
+from .gradients import Gradients
+from .launch import Workers
 
 Evaluation = Callable[[nn.Module], float]
+_TOLD = struct.Struct("<d?")  # seconds of a step, and whether the run is to stop
 
 
 class Run:
-    """The moving parts of one run; `step` is one optimiser step."""
+    """The moving parts of one run; `step` is one optimiser step.
 
-    def __init__(self, model, data, optimizer, config: TrainConfig, callbacks, loss):
+    With several workers each of them is a rank of one data-parallel run: it runs its share of the
+    step's micro-batches, and all of them come to the same weights and records.
+
+    Attributes:
+        workers: the ranks, and which of them this is.
+    """
+
+    def __init__(
+        self,
+        model,
+        data,
+        optimizer,
+        config: TrainConfig,
+        callbacks,
+        loss,
+        workers: Workers | None = None,
+    ):
         self.model, self.optimizer, self.config = model, optimizer, config
         self.data = _batch_source(data, config.accumulate)
         self.callbacks, self.loss = tuple(callbacks), loss
         self.device = device_of(model)
         self.skipping = attach_where_possible(model)
+        self.workers = workers or Workers()
+        self._gradients = Gradients(
+            model,
+            self.data,
+            optimizer,
+            config=config,
+            skipping=self.skipping,
+            loss=loss,
+            workers=self.workers,
+        )
+        self._stop_requested = self._stop_agreed = False
+        if self.workers.count > 1:
+            ranks.join(self.workers, model, self._settings())
         first = self.data.batch(0)
         self.tokens_per_batch = first_tensor(first).numel()
         self.flop_count: FlopCount = count_flops(model, first, loss=loss)
@@ -45,6 +78,29 @@ class Run:
         if config.compile_blocks and self.skipping is not None:
             for block in self.skipping.blocks:
                 block.module.compile()
+
+    @property
+    def parts(self) -> int:
+        """In how many parts each micro-batch is run, once memory ran out; holds for later steps."""
+        return self._gradients.retry.parts
+
+    @parts.setter
+    def parts(self, parts: int) -> None:
+        self._gradients.retry.parts = parts
+
+    def check_weights(self) -> None:
+        """Raise NotFiniteError where a weight is not finite: before a step, and before a save."""
+        self._gradients.check_weights(self.steps)
+
+    def request_stop(self) -> None:
+        """Ask that the run end at a step boundary, the same one on all ranks: see `stop_agreed`."""
+        self._stop_requested = True
+
+    @property
+    def stop_agreed(self) -> bool:
+        """Whether a rank asked to stop and all ranks know: at once where there is one rank, else
+        at the end of the step in which one asked."""
+        return self._stop_requested if self.workers.count == 1 else self._stop_agreed
 
     @property
     def is_over(self) -> bool:
@@ -68,7 +124,7 @@ class Run:
     def step(self, controls: dict[str, Any]) -> StepRecord:
         """One optimiser step: what was applied, not what was asked."""
         began = time.perf_counter()
-        first = self.data.batch(self.steps, 0)
+        first = self.data.batch(self.steps, self.workers.index)
         context = StepContext(
             step=self.steps,
             num_steps=self.num_steps,
@@ -80,18 +136,18 @@ class Run:
         for callback in self.callbacks:
             callback.before_step(context)
         learning_rate = self._set_learning_rate(context.progress)
-        loss_nats, gradient_norm, tokens = self._forward_backward(first)
+        computed = self._gradients.compute(self.steps, first)
         self.optimizer.step()
         layers_run, forward_share, backward_share = self._counted()
-        batches = tokens / self.tokens_per_batch
+        batches = computed.tokens / self.tokens_per_batch
         record = StepRecord(
             step=self.steps,
             progress=context.progress,
-            loss_nats=loss_nats,
+            loss_nats=computed.loss_nats,
             learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
-            seconds=time.perf_counter() - began,
-            tokens=tokens,
+            gradient_norm=computed.gradient_norm,
+            seconds=self._agreed(time.perf_counter() - began),
+            tokens=computed.tokens,
             flops=batches
             * self.flop_count.of(
                 layers_run, forward_share=forward_share, backward_share=backward_share
@@ -102,6 +158,7 @@ class Run:
             forward_share=forward_share,
             backward_share=backward_share,
             controls=controls,
+            micro_batches=computed.micro_batches,
         )
         for callback in self.callbacks:
             callback.after_step(record)
@@ -110,52 +167,17 @@ class Run:
         self.seconds += record.seconds
         return record
 
-    def _forward_backward(self, first: Any) -> tuple[float, float, int]:
-        """Loss, gradient norm before clipping, and tokens; the gradients are finite and clipped."""
-        if self.steps == 0 or not self.model.training:  # a walk over all modules, not at each step
-            self.model.train()
-        # None, not zeros: AdamW leaves the weights of a skipped layer alone, see skipped_weights.
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.skipping is not None:
-            self.skipping.reset_calls()
-        losses, tokens = [], 0
-        # Grad mode and autocast are thread-local: entered here, in the thread that trains.
-        with torch.enable_grad():
-            for micro_batch in range(self.config.accumulate):
-                loss, num = self._forward(micro_batch, first if micro_batch == 0 else None)
-                (loss / self.config.accumulate).backward()
-                losses.append(loss.detach())
-                tokens += num
-        groups = self.optimizer.param_groups
-        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        losses, gradient_norm = [float(loss) for loss in losses], float(norm)
-        # Before clipping: a norm that is not finite would spread to every gradient.
-        check_finite_step(
-            self.model,
-            self.skipping,
-            step=self.steps,
-            losses=losses,
-            gradient_norm=gradient_norm,
-            forward=self._forward,
-        )
-        nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
-        if self.config.skipped_weights == "decay":
-            _zero_missing_gradients(groups)
-        return sum(losses) / len(losses), gradient_norm, tokens
+    def _agreed(self, seconds: float) -> float:
+        """Rank 0's seconds of the step, for all ranks to end at the same one."""
+        if self.workers.count == 1:
+            return seconds
+        told = self.workers.gather(_TOLD.pack(seconds, self._stop_requested))
+        self._stop_agreed = any(_TOLD.unpack(one)[1] for one in told)
+        return _TOLD.unpack(told[0])[0]
 
-    def _forward(self, micro_batch: int, batch: Any = None) -> tuple[Tensor, int]:
-        """Loss and tokens of one of this step's micro-batches."""
-        if batch is None:
-            batch = self.data.batch(self.steps, micro_batch)
-        batch = to_device(batch, self.model)
-        with self._autocast():
-            return self.loss(self.model, batch), first_tensor(batch).numel()
-
-    def _autocast(self):
-        kind, precision = self.device.type, self.config.precision
-        enabled = precision == "bfloat16" or (precision == "auto" and kind == "cuda")
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+    def _settings(self) -> dict[str, Any]:
+        callbacks = [callback.describe() for callback in self.callbacks]
+        return {"config": dataclasses.asdict(self.config), "callbacks": callbacks}
 
     def _set_learning_rate(self, progress: float) -> float:
         factor = self.config.learning_rate_factor(progress)
@@ -175,9 +197,14 @@ class Run:
         self._drop_nothing()
         self.model.eval()
         try:
-            return {name: float(measure(self.model)) for name, measure in evaluations.items()}
+            found = {name: float(measure(self.model)) for name, measure in evaluations.items()}
         finally:
             self.model.train()
+        if self.workers.count > 1 and found:  # rank 0's, for the records to be the same
+            packed = struct.Struct(f"<{len(found)}d")
+            told = self.workers.gather(packed.pack(*found.values()))
+            found = dict(zip(found, packed.unpack(told[0]), strict=True))
+        return found
 
     def close(self) -> None:
         """Nothing dropped any more, and the optimiser at its base rates."""
@@ -188,14 +215,6 @@ class Run:
     def _drop_nothing(self) -> None:
         if self.skipping is not None:
             self.skipping.clear_draw()
-
-
-def _zero_missing_gradients(groups: list[dict[str, Any]]) -> None:
-    """Let the optimiser move weights that got no gradient: by their momentum and weight decay."""
-    for group in groups:
-        for parameter in group["params"]:
-            if parameter.grad is None and parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
 
 
 def attach_where_possible(model: nn.Module) -> Skipping | None:

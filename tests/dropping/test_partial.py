@@ -581,6 +581,99 @@ def test_shares_say_what_was_counted():
     assert skipping.calls == [1, 1, 0, 1]
 
 
+# ---- windows of rows
+
+
+def run_in_windows(model: nn.Module, given: Tensor, bounds: tuple[int, ...]) -> tuple[Tensor, dict]:
+    """What `run` gives, of the batch a window after the other; a gradient is summed over them."""
+    skipping = attach(model)
+    model.zero_grad(set_to_none=True)
+    outputs = []
+    for start, end in itertools.pairwise(bounds):
+        with skipping.window(start, end, num_rows=len(given)):
+            output = model(given[start:end])
+            output.float().square().sum().backward()
+        outputs.append(output.detach())
+    return torch.cat(outputs), {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("recompute", [None, True, False])
+@pytest.mark.parametrize("bounds", [(0, 2, 4), (0, 1, 4), (0, 1, 2, 3, 4), (0, 4)])
+@pytest.mark.parametrize("rows", [{}, ROWS, {0: (3,), 1: (0, 1)}, {1: (), 2: (2,)}])
+def test_a_batch_in_windows_runs_each_row_as_in_one_go(rows, bounds, recompute):
+    model, whole = stack(recompute=recompute), stack(recompute=recompute)
+    given = inputs(rows=NUM_ROWS)
+    for each in (model, whole):
+        attach(each).set_rows(rows, num_rows=NUM_ROWS)
+    expected = run(whole, given)
+    assert_close(run_in_windows(model, given, bounds), expected, rtol=1e-4, atol=1e-4)
+    assert attach(model).shares() == attach(whole).shares()
+    assert attach(model).rows == rows  # as before
+
+
+def test_other_parts_of_a_draw_act_in_every_window():
+    model, whole = gpt(), gpt()
+    for each in (model, whole):
+        skipping = attach(each)
+        skipping.set_dropped({3})
+        skipping.set_forward_only({1}, gradient="none")
+        skipping.set_residual_scale({2: 1.5})
+    expected = run(whole, tokens())
+    assert_close(run_in_windows(model, tokens(), (0, 1, 4)), expected, rtol=1e-4, atol=1e-4)
+    assert attach(model).shares() == attach(whole).shares() == ((), (0.0, 0.0, 1.0, 0.0))
+
+
+def test_windows_count_by_their_rows_and_not_by_their_calls():
+    skipping = attach(model := gpt())
+    skipping.set_rows({0: (0,), 2: (0, 1, 2)}, num_rows=3)
+    for start, end in ((0, 1), (1, 3)):
+        with skipping.window(start, end, num_rows=3):
+            model(Source(rows=end - start).batch(0)[0])
+            model(Source(rows=end - start).batch(1)[0])
+    assert skipping.calls == [2, 4, 4, 4]
+    assert skipping.shares() == ((1 / 3, 1.0, 1.0, 1.0), ())
+    skipping.reset_calls()
+    assert skipping.shares() == ((), ())
+
+
+def test_a_window_ends_with_its_with_and_is_of_the_batch_that_was_drawn_for():
+    skipping = attach(model := gpt())
+    skipping.set_rows({1: (0, 3)}, num_rows=4)
+    with pytest.raises(KeyError), skipping.window(2, 4, num_rows=4):
+        assert skipping.rows == {1: (1,)}
+        raise KeyError
+    assert skipping.rows == {1: (0, 3)}
+    with pytest.raises(ValueError, match=r"drawn for a batch of 4, .* of the batch is 5"):
+        skipping.window(0, 2, num_rows=5).__enter__()
+    skipping.set_rows({1: (0, 3)})
+    with pytest.raises(ValueError, match=r"drawn for a batch of 4, .* of the batch is 3"):
+        skipping.window(0, 2, num_rows=3).__enter__()
+    with (
+        skipping.window(2, 4, num_rows=4),
+        pytest.raises(ValueError, match=r"drawn for a batch of 2, .* is 4"),
+    ):
+        model(tokens())
+
+
+def test_a_draw_is_told_whole():
+    skipping = attach(model := gpt())
+    empty = skipping.draw()
+    skipping.set_dropped({1})
+    skipping.set_rows({0: (1,), 2: ()}, num_rows=4)
+    skipping.set_forward_only({3}, gradient="none")
+    skipping.set_residual_scale({0: 2.0})
+    with skip_layers(model, {2}):
+        assert skipping.draw() == {
+            "skipped": [2],
+            "dropped": [1],
+            "forward only": ([3], "none"),
+            "rows": [(0, (1,)), (2, ())],
+            "residual scale": [(0, 2.0)],
+        }
+    skipping.clear_draw()
+    assert skipping.draw() == empty
+
+
 def test_full_depth_puts_a_draw_aside_and_back():
     model = gpt()
     full = model.train()(tokens())

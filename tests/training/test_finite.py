@@ -13,6 +13,7 @@ from sbldlib.training.config import Budget, TrainConfig
 from sbldlib.training.finite import NotFiniteError
 from sbldlib.training.loop import train
 from sbldlib.training.optimizer import make_optimizer
+from sbldlib.training.run import Run
 
 BAD_STEP = 2
 
@@ -48,7 +49,7 @@ def config(**settings) -> TrainConfig:
     return TrainConfig(budget=Budget(steps=BAD_STEP + 1), **settings)
 
 
-def stopped(model, spoil, *, data=None, **settings) -> str:
+def error_of(model, spoil, *, data=None, **settings) -> NotFiniteError:
     """Spoil after some good steps; the run must stop with weights and moments as they were."""
     before: dict = {}
     optimizer = make_optimizer(model)
@@ -68,21 +69,81 @@ def stopped(model, spoil, *, data=None, **settings) -> str:
         torch.testing.assert_close(value, before["weights"][name], rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(moments(), before["moments"], rtol=0, atol=0)
     assert attach(model).dropped == set() and attach(model).recorded is None
-    return str(caught.value)
+    assert caught.value.step == BAD_STEP
+    return caught.value
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_spoilt_weight_is_named(value):
+def stopped(model, spoil, **settings) -> str:
+    return str(error_of(model, spoil, **settings))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_spoilt_weight_is_named_before_the_next_forward(value):
     model = gpt()
-    message = stopped(model, lambda: spoil_weight(model.blocks[2].mlp.hidden.weight, value))
-    assert message.startswith(f"step {BAD_STEP}: the loss is nan")
-    assert "weight blocks.2.mlp.hidden.weight is not finite already, layer 2" in message
+    forwards = []
+    model.register_forward_pre_hook(lambda *_: forwards.append(1))
+
+    def spoil() -> None:
+        spoil_weight(model.blocks[2].mlp.hidden.weight, value)
+        forwards.clear()
+
+    error = error_of(model, spoil)
+    assert str(error) == (
+        f"step {BAD_STEP}: the weight blocks.2.mlp.hidden.weight is not finite, layer 2"
+    )
+    assert (error.step, error.layer) == (BAD_STEP, 2) and not forwards
 
 
 def test_a_spoilt_weight_outside_the_blocks_is_named():
     model = gpt()
-    message = stopped(model, lambda: spoil_weight(model.final_norm.bias, math.nan))
-    assert "weight final_norm.bias is not finite already, outside the blocks" in message
+    error = error_of(model, lambda: spoil_weight(model.final_norm.bias, math.nan))
+    assert "the weight final_norm.bias is not finite, outside the blocks" in str(error)
+    assert (error.step, error.layer) == (BAD_STEP, None)
+
+
+def test_a_spoilt_weight_that_is_not_trained_is_found_by_the_loss():
+    model = gpt()
+    held = model.blocks[1].mlp.hidden.weight.requires_grad_(False)
+    error = error_of(model, lambda: spoil_weight(held, math.nan))
+    assert str(error).startswith(f"step {BAD_STEP}: the loss is nan, the weight blocks.1.mlp")
+    assert error.layer == 1
+
+
+def test_weights_that_the_optimisers_own_step_blew_up_are_caught():
+    model = gpt()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e38)
+    forwards = []
+
+    def loss(model, batch):
+        forwards.append(1)
+        return 1e4 * next_token_loss(model, batch)
+
+    run = Run(model, Source(), optimizer, config(clip_norm=1e9, warmup=0.0), (), loss)
+    run.check_weights()
+    forwards.clear()
+    run.step({})
+    assert forwards == [1]
+    with pytest.raises(NotFiniteError, match=r"step 1: the weight token_embedding.weight is not"):
+        run.check_weights()  # as before a save
+    with pytest.raises(NotFiniteError, match=r"step 1: the weight token_embedding.weight is not"):
+        run.step({})
+    assert forwards == [1]
+
+
+def test_huge_weights_are_finite():
+    model = gpt()
+    run = Run(model, Source(), make_optimizer(model), config(), (), next_token_loss)
+    spoil_weight(model.blocks[0].mlp.hidden.weight, 3e38)  # the square of which is infinite
+    run.check_weights()
+
+
+def test_the_last_good_checkpoint_ends_the_message():
+    error = NotFiniteError("step 3: the loss is nan", step=3, layer=1)
+    assert str(error) == "step 3: the loss is nan" and error.checkpoint is None
+    error.checkpoint = "runs/a/checkpoints/step-00000002"
+    assert str(error) == (
+        "step 3: the loss is nan; the last good checkpoint is runs/a/checkpoints/step-00000002"
+    )
 
 
 @pytest.mark.parametrize("layer", [0, 2, 3])
@@ -90,9 +151,9 @@ def test_a_spoilt_weight_outside_the_blocks_is_named():
 def test_a_spoilt_activation_names_its_layer(make_model, layer):
     model = make_model()
     block = attach(model).blocks[layer]
-    message = stopped(model, lambda: spoil_output(block.module, math.nan))
-    assert f"step {BAD_STEP}: the loss is nan, first at the output of layer {layer}" in message
-    assert f"({block.name})" in message
+    error = error_of(model, lambda: spoil_output(block.module, math.nan))
+    assert f"step {BAD_STEP}: the loss is nan, first at the output of layer {layer}" in str(error)
+    assert f"({block.name})" in str(error) and error.layer == layer
 
 
 def test_a_spoilt_loss_is_told_from_spoilt_blocks():
@@ -105,9 +166,10 @@ def test_a_spoilt_loss_is_told_from_spoilt_blocks():
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_a_spoilt_gradient_names_the_layer_where_the_backward_met_it(layer, value):
     model = gpt()
-    message = stopped(model, lambda: spoil_gradient(model.blocks[layer].mlp, value))
-    assert message.startswith(f"step {BAD_STEP}: the gradient's norm is nan, met first")
-    assert f"blocks.{layer}." in message and f"layer {layer}" in message
+    error = error_of(model, lambda: spoil_gradient(model.blocks[layer].mlp, value))
+    assert str(error).startswith(f"step {BAD_STEP}: the gradient's norm is nan, met first")
+    assert f"blocks.{layer}." in str(error) and f"layer {layer}" in str(error)
+    assert error.layer == layer
 
 
 def test_a_gradient_spoilt_after_the_blocks_is_told():
@@ -159,10 +221,8 @@ def test_a_model_without_blocks_stops_too():
     assert same_weights(model, before)
 
 
-def test_a_spoilt_layer_does_harm_only_where_it_runs():
+def test_a_spoilt_weight_that_is_skipped_stops_the_run_too():
     model = gpt()
     spoil_weight(model.blocks[2].mlp.hidden.weight, math.nan)
-    with skip_layers(model, {2}):
-        assert len(train(model, Source(), make_optimizer(model), config=config())) == 3
-    with pytest.raises(NotFiniteError, match=r"step 0: the loss is nan, .*layer 2"):
+    with skip_layers(model, {2}), pytest.raises(NotFiniteError, match=r"step 0: the weight .*2"):
         train(model, Source(), make_optimizer(model), config=config())

@@ -1,0 +1,164 @@
+"""Everything that decides how a run goes on, taken out of it and put back."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..environment import installed_version
+from ..storage.checkpoints import CheckpointError
+from .callbacks import Callback
+from .checkpoints import put_weights
+from .controls import Controls
+from .run import Run
+
+FORMAT = 1
+
+
+def capture(run: Run, controls: Controls | None) -> dict[str, Any]:
+    """The run's state at a step boundary, as a tree of plain values and tensors."""
+    return {
+        "format": FORMAT,
+        "model": dict(run.model.state_dict()),
+        "optimizer": run.optimizer.state_dict(),
+        "progress": {
+            "steps": run.steps,
+            "flops": run.flops,
+            "seconds": run.seconds,
+            "parts": run.parts,
+        },
+        "generators": generators(run.device),
+        "callbacks": [_state_of(callback) for callback in run.callbacks],
+        "data": _state_of(run.data),
+        "controls": controls.state_dict() if controls is not None else None,
+        "conditions": conditions(run.device),
+    }
+
+
+def restore(run: Run, tree: dict[str, Any], controls: Controls | None, *, where: str) -> None:
+    """Put a captured state back.
+
+    Raises:
+        CheckpointError: it does not fit the run; what was put back by then stays.
+    """
+    if tree.get("format") != FORMAT:
+        raise CheckpointError(f"format={tree.get('format')!r} of {where} is not {FORMAT}")
+    try:
+        put_weights(run.model, tree["model"], where)
+        _put_optimizer(run.optimizer, tree["optimizer"])
+        progress = tree["progress"]
+        run.steps, run.parts = int(progress["steps"]), int(progress["parts"])
+        run.flops, run.seconds = float(progress["flops"]), float(progress["seconds"])
+        for target, state in zip(run.callbacks, tree["callbacks"], strict=True):
+            _load(target, state)
+        _load(run.data, tree["data"])
+        if controls is not None and tree["controls"] is not None:
+            controls.load_state_dict(tree["controls"])
+        put_generators(run.device, tree["generators"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{where} does not fit this run ({reason})") from error
+
+
+def generators(device: torch.device) -> dict[str, Any]:
+    """The states of every generator that a model or a data source may draw from unasked."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "python": random.getstate(),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def put_generators(device: torch.device, states: dict[str, Any]) -> None:
+    """Put the states back that `generators` gave."""
+    torch.set_rng_state(states["torch"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(states["python"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """What else decides the last bit: a run goes on exactly where these are equal."""
+    return {
+        "torch": installed_version("torch"),
+        "sbldlib": installed_version("sbldlib"),
+        "device": str(device.type),
+        "threads": torch.get_num_threads(),
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def why_not_exact(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What keeps a run from going on exactly as it would have; empty where nothing does."""
+    if not now["deterministic"]:
+        return "torch.use_deterministic_algorithms(True) was not asked for"
+    differing = [name for name in now if before.get(name) != now[name]]
+    return ", ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differing)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 of names, types, shapes and content of a model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(tensor_bytes(value))
+    return digest.hexdigest()
+
+
+def batch_sha256(batch: Any) -> str:
+    """SHA-256 of a batch's tensors, in their order."""
+    digest = hashlib.sha256()
+    for tensor in _tensors(batch):
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Type, shape and content, as bytes."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    content = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+    return f"{tensor.dtype} {tuple(tensor.shape)}".encode() + content
+
+
+def _tensors(batch: Any) -> list[Tensor]:
+    if isinstance(batch, Tensor):
+        return [batch]
+    parts: Sequence[Any] = ()
+    if isinstance(batch, (tuple, list)):
+        parts = batch
+    elif hasattr(batch, "items"):
+        parts = [value for _, value in sorted(batch.items())]
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _put_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    mine = optimizer.state_dict()["param_groups"]
+    theirs = state["param_groups"]
+    sizes = [[len(group["params"]) for group in groups] for groups in (mine, theirs)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"the optimizer has groups of {sizes[0]} weights, the file {sizes[1]}")
+    optimizer.load_state_dict(state)
+
+
+def _state_of(part: Any) -> Any:
+    return part.state_dict() if hasattr(part, "state_dict") else None
+
+
+def _load(part: Callback | Any, state: Any) -> None:
+    if state is not None and hasattr(part, "load_state_dict"):
+        part.load_state_dict(state)
