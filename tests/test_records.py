@@ -98,6 +98,23 @@ def test_json_says_its_kind_and_format_and_is_strict(record):
     assert body["kind"] == type(record).__name__ and body["format"] == FORMAT
 
 
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_a_digit_changed_on_disk_is_found_and_the_file_named(record, tmp_path):
+    path = record.save(tmp_path / "record.json")
+    text = path.read_text()
+    place = max(text.rfind(digit) for digit in "123456789")
+    path.write_text(text[:place] + ("2" if text[place] == "1" else "1") + text[place + 1 :])
+    with pytest.raises(ValueError, match=r"record\.json: damaged: its SHA-256"):
+        type(record).load(path)
+
+
+def test_a_record_from_before_there_were_digests_is_read(tmp_path):
+    body = json.loads(SENSITIVITY.to_json())
+    del body["sha256"]
+    (tmp_path / "old.json").write_text(json.dumps(body))
+    assert SensitivityData.load(tmp_path / "old.json") == SENSITIVITY
+
+
 def test_a_number_that_is_not_finite_is_written_as_null():
     record = step(loss_nats=math.nan, evaluations={"loss": math.inf, "accuracy": 0.5})
     read = StepRecord.from_json(record.to_json())

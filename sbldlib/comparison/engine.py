@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,21 +13,25 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from ..environment import environment
 from ..records import Record, StepRecord
+from ..storage.checkpoints import CheckpointError
 from ..storage.files import write_atomically
+from ..storage.lock import FolderLock
 from ..training.config import Budget, TrainConfig
-from ..training.launch import TAKEN, Workers, workers_here
+from ..training.folder import RunMismatchError
+from ..training.launch import Workers, workers_here
 from ..training.loop import train
 from .analysis import Analysis, analyse
 from .costs import Prices
+from .folder import prepare_folder
 from .prices import measure_prices
-from .runs import ComparedRun, Task, load_runs, run_task
+from .runs import ComparedRun, Task, run_task
 from .settings import Comparison
 from .subject import Subject, gpt_subject
-from .summary import ComparisonSummary, MixedRunsError, check_environment, summarise
+from .summary import ComparisonSummary, summarise
 
 T = TypeVar("T", bound=Record)
+RUNNING = "running"  # the folders of runs that are not done
 OnStep = Callable[[StepRecord], None]
 
 
@@ -83,6 +88,7 @@ def compare(
     Raises:
         ValueError: the folder holds another comparison; the field that differs is named.
         MixedRunsError: it holds runs of another version or machine.
+        RunBusyError: another process compares in the folder.
     """
     torch.set_num_threads(comparison.threads)
     workers = workers_here(comparison.device)
@@ -111,8 +117,15 @@ class _Work:
     priced: float = 0.0  # what the prices say of them
 
     def all(self, prices: Prices | None) -> ComparisonSummary:
+        if self.workers.index > 0:
+            return self._all(prices)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FolderLock(self.folder):  # one comparer a folder, with all its workers
+            return self._all(prices)
+
+    def _all(self, prices: Prices | None) -> ComparisonSummary:
         if self.workers.index == 0:
-            self._check_folder()
+            prepare_folder(self.folder, self.comparison, self.subject.key, self._needs_pilots)
             self._kept("prices.json", Prices, lambda: prices or self._measure_prices())
         self.workers.wait()
         known = Prices.load(self.folder / "prices.json")
@@ -135,39 +148,6 @@ class _Work:
         if self.workers.index == 0 and not missing:
             summary.save(self.folder / "summary.json")
         return summary
-
-    def _check_folder(self) -> None:
-        """Refuse a folder of other settings, versions or machines, before anything is trained."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left_by_a_killed_call in self.folder.glob(f"{TAKEN}*"):
-            left_by_a_killed_call.unlink()
-        arms = {arm.name: asdict(arm) for table in self.comparison.tables for arm in table.arms}
-        for run in load_runs(self.folder):
-            mine = {"comparison": self.comparison.name, "subject": self.subject.key}
-            mine |= self.comparison.shared()
-            theirs = {"comparison": run.comparison, "subject": run.subject, **run.shared}
-            for field, value in _plain(mine).items():
-                if value != theirs.get(field):
-                    raise MixedRunsError(
-                        f"{field}={value!r} is asked, the runs in this folder have "
-                        f"{theirs.get(field)!r}: use another folder"
-                    )
-            if arms.get(run.name, run.arm) != run.arm:
-                raise MixedRunsError(
-                    f"arm={arms[run.name]} is asked, the run in this folder has {run.arm}: give it "
-                    "another name, or use another folder"
-                )
-            check_environment(environment(), run.environment, "the runs in this folder")
-        for path in self.folder.glob("analysis-seed*.json"):
-            kept = Analysis.load(path)
-            for field, value in _plain(self.comparison.shared()).items():
-                if value != kept.shared.get(field):
-                    raise MixedRunsError(
-                        f"{field}={value!r} is asked, {path.name} was made with "
-                        f"{kept.shared.get(field)!r}: use another folder"
-                    )
-            if self._needs_pilots and kept.pilot is None:
-                path.unlink()  # made for fewer arms: measured again, to the same values
 
     def _kept(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
         """What the file holds; made and written where it is not there."""
@@ -258,7 +238,14 @@ class _Work:
             )
         )
         began = time.monotonic()
-        run_task(task, on_step=self.on_step).save(self._path(task))
+        running = self.folder / RUNNING / self._path(task).stem
+        try:
+            done = run_task(task, folder=running, on_step=self.on_step)
+        except (RunMismatchError, CheckpointError):  # left by another version, or damaged
+            shutil.rmtree(running, ignore_errors=True)
+            done = run_task(task, folder=running, on_step=self.on_step)
+        done.save(self._path(task))
+        shutil.rmtree(running, ignore_errors=True)
         self.spent += time.monotonic() - began
         self.priced += self._priced(task)
 
@@ -288,11 +275,3 @@ class _Work:
 
     def _is_too_late(self, seconds: float) -> bool:
         return self.deadline is not None and time.monotonic() + seconds > self.deadline
-
-
-def _plain(values: dict) -> dict:
-    """As JSON gives them back."""
-    return {
-        name: tuple(value) if isinstance(value, (list, tuple)) else value
-        for name, value in values.items()
-    }

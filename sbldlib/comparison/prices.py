@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,14 @@ class Stopwatch(Callback):
     def after_step(self, record: StepRecord) -> None:
         """Note what it took."""
         self.seconds.append(self._clock() - self._began)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the steps so far took."""
+        return {"seconds": list(self.seconds)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after these steps."""
+        self.seconds[:] = state["seconds"]
 
 
 class _InTurn(Callback):

@@ -15,6 +15,7 @@ from ..measure import FlopCount, count_flops, first_tensor
 from ..methods import LayerDropping, make_method
 from ..methods.pilot import random_state
 from ..records import Record, RunRecord, StepRecord
+from ..training.checkpoints import CheckpointConfig
 from ..training.config import Budget, TrainConfig
 from ..training.loop import train
 from .analysis import Analysis, method_options, owed_seconds
@@ -26,6 +27,9 @@ from .subject import Subject
 
 OnStep = Callable[[StepRecord], None]
 MakeModel = Callable[[int, int], nn.Module]  # seed, number of layers
+
+
+WHILE_IT_TRAINS = CheckpointConfig(every_minutes=2, keep_last=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +123,13 @@ class Task:
         return self.comparison.layers_at(self.arm.depth)
 
 
-def run_task(task: Task, *, on_step: OnStep | None = None) -> ComparedRun:
-    """Train one arm to its budget and measure it; deterministic but for its measured seconds."""
+def run_task(task: Task, *, folder: Path, on_step: OnStep | None = None) -> ComparedRun:
+    """Train one arm to its budget and measure it; deterministic but for its measured seconds.
+
+    Args:
+        folder: of the run while it trains, so that one that was killed goes on where it was.
+        on_step: told every step.
+    """
     known, seed = task.comparison, task.seed
     with random_state(seed):
         model = _starting_model(task)
@@ -159,6 +168,8 @@ def run_task(task: Task, *, on_step: OnStep | None = None) -> ComparedRun:
             model,
             data,
             task.subject.make_optimizer(model, task.arm.learning_rate_scale),
+            folder=folder,
+            checkpoints=WHILE_IT_TRAINS,
             config=TrainConfig(
                 budget=Budget(steps=steps),
                 precision=known.precision,

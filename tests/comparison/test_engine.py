@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 
 from sbldlib.cli import app
 from sbldlib.comparison import ARMS, Arm, Table, compare, load_runs
-from sbldlib.comparison.runs import file_name
+from sbldlib.comparison.runs import ComparedRun, file_name
 from sbldlib.comparison.summary import MixedRunsError
 from sbldlib.methods.sbld import sbld as make_sbld
+from sbldlib.storage.lock import RunBusyError
+from sbldlib.training.folder import read_ledger
+from sbldlib.training.interrupts import TrainingInterrupted
 
 TIMED = {"seconds", "wall_seconds"}
 
@@ -181,9 +184,48 @@ def test_another_comparison_in_the_folder_is_refused(tmp_path):
 def test_runs_of_another_version_are_refused_before_anything_is_trained(tmp_path):
     run_it(TINY, tmp_path)
     path = tmp_path / "runs" / file_name("steps", "sbld", 0)
-    path.write_text(path.read_text().replace('"python": "3', '"python": "2'))
+    run = ComparedRun.load(path)
+    replace(run, environment={**run.environment, "python": "2.7"}).save(path)
     with pytest.raises(MixedRunsError, match="python="):
         run_it(replace(TINY, seeds=(0, 1, 2)), tmp_path, on_step=pytest.fail)
+
+
+def test_a_run_s_file_that_is_damaged_is_named(tmp_path):
+    run_it(TINY, tmp_path)
+    path = tmp_path / "runs" / file_name("steps", "sbld", 0)
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ValueError, match=rf"{path.name}: damaged: its SHA-256"):
+        run_it(TINY, tmp_path, on_step=pytest.fail)
+
+
+def test_a_second_comparer_is_refused_and_the_first_unharmed(tmp_path):
+    refused = []
+
+    def second(_) -> None:
+        if not refused:
+            with pytest.raises(RunBusyError, match="is being written by process") as error:
+                run_it(TINY, tmp_path)
+            refused.append(error)
+
+    assert run_it(TINY, tmp_path, on_step=second).missing == () and refused
+
+
+def test_a_run_that_was_interrupted_goes_on_within_it(tmp_path):
+    whole = run_it(TINY, tmp_path / "whole")
+    steps = []
+
+    def interrupt_once(record) -> None:
+        steps.append(record.step)
+        if len(steps) == 4 * TINY.steps + TINY.steps // 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted):
+        run_it(TINY, tmp_path / "cut", on_step=interrupt_once)
+    (running,) = (tmp_path / "cut" / "running").iterdir()
+    assert 0 < len(read_ledger(running)) < TINY.steps
+    again = run_it(TINY, tmp_path / "cut")
+    assert not any((tmp_path / "cut" / "running").iterdir())
+    assert untimed(again.to_dict()) == untimed(whole.to_dict())
 
 
 def test_it_stops_in_time_and_says_what_is_missing(tmp_path):
@@ -230,7 +272,7 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path):
         [*COMMAND, *flags, "--out", str(killed), "--processes", "2"], env=ONE_THREAD, check=True
     )
     first, second = (json.loads((f / "summary.json").read_text()) for f in (whole, killed))
-    priced = {"priced_seconds", "prices"}
+    priced = {"priced_seconds", "prices", "sha256"}
     for summary in (first, second):
         for row in (*summary["runs"], *summary["tables"][0]["rows"], summary):
             for name in priced & row.keys():
