@@ -21,8 +21,10 @@ from ..data.arithmetic import chance_level, exact_match
 from ..data.lesson import LessonData, prepare_lesson_data
 from ..dropping.allocation import lowest_mean_keep
 from ..dropping.lists import create_block_allow_lists
+from ..dropping.schedules import tabulate
 from ..dropping.variance import VarianceScheduler, create_variance_based_scheduler
 from ..environment import environment
+from ..errors import check_kind
 from ..losses import evaluate_loss
 from ..measure import count_flops
 from ..methods import LayerDropping, make_method, sbld
@@ -31,9 +33,10 @@ from ..models.gpt import GPT, PRESETS
 from ..records import LayerLists, PilotData, RunRecord, SensitivityData, StepRecord
 from ..sensitivity import calculate_sensitivities
 from ..training.config import Budget, TrainConfig
-from ..training.loop import make_run_record, train, train_steps
+from ..training.loop import train, train_steps
 from ..training.optimizer import make_optimizer
 from ..training.race import race
+from ..training.record import make_run_record
 from .record import DemoConfig, DemoRecord
 
 UNREACHED = 1_000_000  # a step beyond every run
@@ -65,11 +68,18 @@ class Demo:
     def __init__(
         self, config: DemoConfig, *, on_stage: OnStage | None = None, on_step: OnStep | None = None
     ):
-        self.config = config
+        right = "a DemoConfig, such as DemoConfig(steps=100)"
+        self.config = check_kind("config", config, DemoConfig, right)
+        self._check_arms()
         self._on_stage, self._on_step = on_stage or (lambda *_: None), on_step or (lambda _: None)
         self.data = self._prepare(config.seed)
         self.validation = self.data.validation[: config.num_validation_batches]
         self.problems = self.data.problems[: config.num_problems]
+
+    def _check_arms(self) -> None:
+        """Refuse before the warm-up what the arms would refuse after it."""
+        method = make_method("pld", self.model(), saving=self.config.saving)
+        tabulate(method.schedule, self.config.steps)  # few steps hold less than many
 
     def model(self, seed: int | None = None) -> GPT:
         """A fresh model; equal seeds give equal weights."""
@@ -219,7 +229,7 @@ def run_demo(
         on_stage: told the name and number of steps of each part as it begins.
         on_step: told every training step.
     """
-    config = config or DemoConfig()
+    config = DemoConfig() if config is None else config
     demo = Demo(config, on_stage=on_stage, on_step=on_step)
     known = demo.analyse()
     runs = demo.arms(known)

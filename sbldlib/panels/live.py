@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +24,14 @@ from ..errors import check_range, unknown_name
 from ..losses import next_token_loss
 from ..methods import METHODS
 from ..methods.live import LiveDropping
-from ..records import RunRecord, SensitivityData
+from ..records import RunRecord, SensitivityData, StepRecord
 from ..training.callbacks import Callback
+from ..training.checkpoints import CheckpointConfig
 from ..training.config import TrainConfig
 from ..training.controls import STOP, Controls, LogEntry
-from ..training.loop import Evaluation, make_run_record, train_steps
+from ..training.folder import RECORD, read_ledger
+from ..training.loop import Evaluation, train_steps
+from ..training.record import make_run_record
 from .board import SAVING_STEP, Board
 from .driver import Driver, answer_widgets, choose_mode, kernel_here, wait_for, watch
 from .picture import WIDTH_PIXELS, LivePicture
@@ -68,10 +74,15 @@ class LiveTraining:
         callbacks: Sequence[Callback] = (),
         evaluations: Mapping[str, Evaluation] | None = None,
         loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
+        folder: str | Path | None = None,
+        checkpoints: CheckpointConfig | None = None,
+        resume: str | int = "auto",
     ):
         """
         Args:
             model, data, optimizer, config, callbacks, evaluations, loss: as for `train`.
+            folder, checkpoints, resume: as for `train`; a run that goes on has the values in force
+                that it had, whatever is given here.
             sensitivity_data: what sbld needs; without it, sbld is not offered.
             dropping, method, saving: in force at the first step; the method is sbld where it is
                 offered, else uniform. saving is the asked mean drop, in [0, 0.4].
@@ -94,17 +105,24 @@ class LiveTraining:
         self.controls = Controls(values, replay=replay or ())
         self.mode: str | None = None
         self._model, self._config, self._callbacks = model, config, (live, *callbacks)
+        self._folder = None if folder is None else Path(folder)
         self._driver = Driver(
-            lambda: train_steps(
-                model,
-                data,
-                optimizer,
-                config=config,
-                callbacks=self._callbacks,
-                evaluations=evaluations,
-                controls=self.controls,
-                loss=loss,
-            )
+            lambda: self._steps(
+                train_steps(
+                    model,
+                    data,
+                    optimizer,
+                    config=config,
+                    callbacks=self._callbacks,
+                    evaluations=evaluations,
+                    controls=self.controls,
+                    loss=loss,
+                    folder=folder,
+                    checkpoints=checkpoints,
+                    resume=resume,
+                )
+            ),
+            stop=self.controls.stop,
         )
         num_layers = attach(model).num_layers
         self.summary = RunSummary(num_layers, config.budget.steps)
@@ -139,10 +157,26 @@ class LiveTraining:
         return self
 
     async def wait(self) -> None:
-        """Wait for the end of training while the panel stays alive, then `check`."""
+        """Wait for the end of training while the panel stays alive, then `check`.
+
+        An interrupt ends the run at its next step, saved where it has a folder.
+        """
         if self._task is not None:
-            await wait_for(self._task)
+            try:
+                await wait_for(self._task)
+            except (asyncio.CancelledError, KeyboardInterrupt) as error:
+                self.stop()
+                raise type(error)(self._state()) from None
         self.check()
+
+    def stop(self) -> None:
+        """End the run at its next step, and wait until it has ended; a minute at most."""
+        if not self._driver.stop():
+            warnings.warn(
+                "the step in progress takes long: the run ends after it; check() says when it has",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def check(self) -> None:
         """Raise what training raised."""
@@ -157,6 +191,8 @@ class LiveTraining:
         if self.mode is None or self._driver.is_running:
             raise RuntimeError("there is no record yet: start(), then await panel.wait()")
         self.check()
+        if self._folder is not None:
+            return RunRecord.load(self._folder / RECORD)
         return make_run_record(
             self._model,
             self._driver.records,
@@ -173,6 +209,16 @@ class LiveTraining:
     def text(self) -> str:
         """What the panel says under its picture, in words."""
         return f"{self._state()} {self.summary.line()}"
+
+    def _steps(self, steps: Generator[StepRecord, None, None]) -> Iterator[StepRecord]:
+        """The steps that the folder holds already, then the new ones."""
+        with closing(steps):
+            first = next(steps, None)
+            before = [] if self._folder is None else read_ledger(self._folder)
+            yield from before if first is None else before[: first.step]
+            if first is not None:
+                yield first
+            yield from steps
 
     def _refresh(self) -> float:
         """Show what is new; returns the seconds until it should be called again."""
@@ -206,7 +252,10 @@ class LiveTraining:
         if self.mode is None:
             return "Not started."
         if not self._driver.is_running:
-            return f"{'Stopped' if self.controls[STOP] else 'Finished'} after {num_steps} steps."
+            if not self.controls[STOP]:
+                return f"Finished after {num_steps} steps."
+            kept = "" if self._folder is None else ", and saved; run it again to go on"
+            return f"Stopped after {num_steps} steps{kept}."
         if self.controls.is_paused:
             return f"Paused before step {num_steps + 1}."
         if not self.controls["dropping"]:

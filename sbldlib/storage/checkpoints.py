@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from .files import sha256_of, sync_file, sync_folder, temporary_name
+from .files import GONE, read_plain, remove_path, sha256_of, sync_file, sync_folder, temporary_name
 from .trees import TreeError, pack, unpack
 
 FORMAT = 1
@@ -119,15 +119,25 @@ def check_checkpoint(folder: Path) -> None:
 
 def rescue(part: Path, target: Path) -> None:
     """Of a save that was killed: put it in place where it is whole and nothing else is there."""
+    if target.exists() or not part.is_dir():
+        remove_path(part)
+        return
     try:
         check_checkpoint(part)
     except CheckpointError:
-        shutil.rmtree(part, ignore_errors=True)
-        return
-    if target.exists():
-        shutil.rmtree(part, ignore_errors=True)
+        remove_path(part)
     else:
         os.replace(part, target)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove it under another name: a kill leaves none that is half there under its own."""
+    going = temporary_name(folder, GONE)
+    try:
+        os.replace(folder, going)
+    except OSError:  # gone already, or held by a system that keeps it
+        return
+    remove_path(going)
 
 
 def read_manifest(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -138,9 +148,9 @@ def read_manifest(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES or not path.is_file():
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ValueError("not a manifest")
-        text = path.read_bytes()
+        text = read_plain(path)
         body = json.loads(text)
         files = {name: body["files"][name] for name in CONTENT}
         # Byte for byte: a flipped bit in the manifest itself is found as well.
@@ -166,9 +176,10 @@ def _verified(folder: Path, name: str, facts: dict[str, Any]) -> bytes:
     """The file's content, read once, so that what is used is what was verified."""
     _check_size(folder, name, facts)
     try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{folder / name} cannot be read ({error})") from error
+        content = read_plain(folder / name)
+    except (OSError, MemoryError) as error:
+        reason = error if isinstance(error, OSError) else "it does not fit in memory"
+        raise CheckpointError(f"{folder / name} cannot be read ({reason})") from error
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise CheckpointError(_damaged(folder / name))
     return content

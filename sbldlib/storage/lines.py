@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .files import open_plain, read_plain
+
 DIGEST = "sha256"
 _DIGITS = 16
 
@@ -26,11 +28,12 @@ class Lines:
             keep: bytes of what is there that stay; None keeps every whole line.
         """
         self.path = path
-        content = path.read_bytes() if path.exists() else b""
+        content = read_plain(path) if os.path.lexists(path) else b""
         self.num_bytes = content.rfind(b"\n") + 1 if keep is None else keep
         self._digest = hashlib.sha256(content[: self.num_bytes])
         # Unbuffered: a line that a full disk refuses is not tried again at closing.
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for as long as the run
+        descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file = open(descriptor, "ab", buffering=0)  # noqa: SIM115 - for as long as the run
         self._file.truncate(self.num_bytes)
 
     @property
@@ -69,20 +72,24 @@ def encode_line(values: dict[str, Any]) -> bytes:
     return (json.dumps({**values, DIGEST: _digest_of(values)}) + "\n").encode()
 
 
-def read_lines(path: Path, *, start: int = 0) -> list[dict[str, Any]]:
+def read_lines(
+    path: Path, *, start: int = 0, leave_out_damaged: bool = False
+) -> list[dict[str, Any]]:
     """Every whole line's values; one that was cut off at the end is left out.
 
     Args:
         start: bytes to pass over.
+        leave_out_damaged: what is not a line that was written is passed over too.
 
     Raises:
         ValueError: a line is not what was written; its number and place are named.
     """
-    content = path.read_bytes()[start:] if path.exists() else b""
-    *lines, rest = content.split(b"\n")
+    *lines, rest = _content(path)[start:].split(b"\n")
     values = []
     for number, line in enumerate(lines):
-        if (found := _decode(line)) is None:
+        if (found := _decode(line)) is None and leave_out_damaged:
+            continue
+        if found is None:
             raise ValueError(
                 f"{path} is damaged: line {number + 1} after byte {start}, {line[:40]!r}"
             )
@@ -95,8 +102,18 @@ def read_lines(path: Path, *, start: int = 0) -> list[dict[str, Any]]:
 
 def starts_with(path: Path, *, num_bytes: int, sha256: str) -> bool:
     """Whether the file's first bytes are still those of that digest."""
-    content = path.read_bytes()[:num_bytes] if path.exists() else b""
+    try:
+        content = _content(path)[:num_bytes]
+    except ValueError:
+        return False
     return len(content) == num_bytes and hashlib.sha256(content).hexdigest() == sha256
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_plain(path) if os.path.lexists(path) else b""
+    except OSError as error:
+        raise ValueError(f"{path} is damaged: it {error.strerror}") from error
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:

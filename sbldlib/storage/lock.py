@@ -16,6 +16,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from .files import open_plain
+
 LOCK = ".lock"
 
 
@@ -36,7 +38,11 @@ class FolderLock:
         Raises:
             RunBusyError: somebody holds it; their process and host are named.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = open_plain(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            where = str(self._path.parent)
+            raise RunBusyError(f"folder={where!r} cannot be locked: {error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomically
+from .files import read_plain, write_atomically
 
 DIGEST = "sha256"
 
@@ -26,7 +26,7 @@ def read_signed(path: Path) -> dict[str, Any]:
         ValueError: the file is not what was written.
     """
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(read_plain(path))
         sha256 = body.pop(DIGEST)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__})") from None

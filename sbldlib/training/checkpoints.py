@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..storage.checkpoints import (
     remove_checkpoint,
     write_checkpoint,
 )
-from ..storage.files import write_atomically
+from ..storage.settings import read_signed, write_signed
 
 CHECKPOINTS = "checkpoints"
 BEST = "best.json"
@@ -109,14 +108,16 @@ class CheckpointStore:
         except CheckpointError as error:
             raise CheckpointError(f"{error}; {self._offer(asked)}") from error
 
-    def remove_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps: the run goes on from this one."""
+    def go_back(self, step: int, best: Any) -> None:
+        """Remove the checkpoints of later steps, and mark the one that was the best by this one.
+
+        Args:
+            best: its step and value, as the checkpoint of this step holds them, or None.
+        """
         for later in reversed(self.steps):
             if later > step:
                 remove_checkpoint(self.path(later))
-        if self.best is not None and self.best[0] > step:
-            self.best = None
-            (self.folder / BEST).unlink(missing_ok=True)
+        self._mark(tuple(best) if best and self.path(best[0]).exists() else None)
 
     def note(self, step: int, evaluations: dict[str, float]) -> None:
         """Make this step's checkpoint the best where its evaluation is the lowest so far."""
@@ -124,10 +125,18 @@ class CheckpointStore:
         if value is None or not math.isfinite(value) or not self.path(step).exists():
             return
         if self.best is None or value < self.best[1]:
-            self.best = (step, value)
-            body = json.dumps({"step": step, self._config.keep_best: value})
-            write_atomically(self.folder / BEST, body.encode())
+            self._mark((step, value))
             self._prune()
+
+    def _mark(self, best: tuple[int, float] | None) -> None:
+        self.best = best
+        if best is None:
+            (self.folder / BEST).unlink(missing_ok=True)
+        elif _read_best(mark := self.folder / BEST) != best:
+            try:
+                write_signed(mark, {"step": best[0], "value": best[1]})
+            except OSError as error:
+                raise CheckpointError(f"{mark} could not be written: {error}") from error
 
     def _prune(self) -> None:
         there = self.steps
@@ -163,7 +172,9 @@ def load_weights(model: nn.Module, folder: str | Path, *, step: int | str | None
     store = CheckpointStore(Path(folder) / CHECKPOINTS, CheckpointConfig())
     if step == "best":
         if store.best is None:
-            raise CheckpointError(f"step='best': {folder} keeps no best; see keep_best")
+            mark = store.folder / BEST
+            why = f"{mark} is damaged" if mark.exists() else "it keeps no best; see keep_best"
+            raise CheckpointError(f"step='best' of {folder} is not known: {why}")
         step = store.best[0]
     elif step is not None:
         step = check_positive_int("step", step, minimum=0)
@@ -189,10 +200,9 @@ def _kind(weight: Any) -> str:
 
 
 def _read_best(path: Path) -> tuple[int, float] | None:
-    """A mark that cannot be read marks nothing: it names a checkpoint, and is none."""
+    """A mark that cannot be read marks nothing: the checkpoints know which one was the best."""
     try:
-        body = json.loads(path.read_bytes())
-        (value,) = (v for name, v in body.items() if name != "step")
-        return int(body["step"]), float(value)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        body = read_signed(path)
+        return int(body["step"]), float(body["value"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -107,7 +107,10 @@ class Controls:
             self._in_force.update(values)
             self._in_force[STOP] = False
             self._wanted = dict(self._in_force)
-            self.log = [(int(step), name, old, new) for step, name, old, new in state["log"]]
+            # The stop too is no change of the run that goes on: replayed, it would end it there.
+            self.log = [
+                (int(step), name, old, new) for step, name, old, new in state["log"] if name != STOP
+            ]
 
     def replay(self, log: Iterable[LogEntry]) -> None:
         """Apply these changes again at their steps, but for those that stopped the run."""
@@ -115,6 +118,12 @@ class Controls:
             for step, name, _, new in log:
                 if self._known(name) != STOP:
                     self._script.setdefault(step, []).append((name, new))
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The values asked for last, which hold from the next step on; without `stop`."""
+        with self._lock:
+            return {name: value for name, value in self._wanted.items() if name != STOP}
 
     def values(self) -> dict[str, Any]:
         """The values in force, without `stop`."""

@@ -47,11 +47,9 @@ def check_weights(
     Args:
         weights: those that training moves.
     """
-    own = [local(weight) for weight in weights if weight.is_floating_point()]
-    # One pass over the numbers; of those that are finite, only huge ones have a norm that is not.
-    with torch.no_grad():
-        if math.isfinite(float(nn.utils.get_total_norm(own))):
-            return
+    if math.isfinite(_sum_of_norms([local(weight) for weight in weights])):
+        return
+    # Of weights that are finite, only huge ones have a norm that is not.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for weight in weights:
         if not is_finite(weight):
@@ -103,6 +101,16 @@ def local(tensor: Tensor) -> Tensor:
 def is_finite(tensor: Tensor) -> bool:
     """Whether all numbers of a tensor, or of the part of it that is here, are finite."""
     return bool(torch.isfinite(local(tensor)).all())
+
+
+@torch.no_grad()
+def _sum_of_norms(tensors: list[Tensor]) -> float:
+    """In one pass over the numbers, and one wait for each device."""
+    foreach_norm: Any = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for norm in foreach_norm(tensors) if tensors else ():
+        by_device.setdefault(norm.device, []).append(norm)
+    return sum(float(torch.stack(norms).sum()) for norms in by_device.values())
 
 
 def _last_bad_gradient(model: nn.Module, skipping: Skipping | None) -> tuple[str, int | None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environment import environment
-from ..records import FORMAT, RunRecord, StepRecord
+from ..records import RunRecord, StepRecord
 from ..storage.checkpoints import CheckpointError, rescue
 from ..storage.files import GONE, PART, remove_path, write_atomically
 from ..storage.lines import Lines, encode_line, read_lines, starts_with
@@ -25,8 +25,9 @@ from ..storage.lock import FolderLock
 from ..storage.settings import first_difference, read_signed, write_signed
 from .checkpoints import CHECKPOINTS, CheckpointConfig, CheckpointStore
 from .controls import LogEntry
+from .ledger import LEDGER, leave_out_damaged, read_ledger
 
-SETTINGS, LEDGER, CONTROLS, RECORD = "settings.json", "ledger.jsonl", "controls.jsonl", "run.json"
+SETTINGS, CONTROLS, RECORD = "settings.json", "controls.jsonl", "run.json"
 _OURS = (SETTINGS, LEDGER, CONTROLS, RECORD)
 ANALYSIS, FIGURES = "analysis", "figures"
 
@@ -77,24 +78,21 @@ class RunFolder:
 
         Args:
             start: digest of the starting weights.
-            any_start: whether a run of other starting weights is meant too.
+            any_start: whether a run of other starting weights is meant too, or one of which
+                nothing is known any more.
 
         Raises:
             RunMismatchError: another run is there; the first field that differs is named.
             CheckpointError: what is written there of it is damaged.
         """
         asked = {**settings, "start_sha256": start}
-        if self.is_new:
+        body = self._settings(any_start)
+        if body is None:
             self.environment = environment()
             body = {"run": asked, "environment": self.environment}
             write_signed(self.path / SETTINGS, body)
             return
-        try:
-            body = read_signed(self.path / SETTINGS)
-            self.environment, before = body["environment"], body["run"]
-        except (ValueError, KeyError) as error:
-            remedy = "resume='never' removes that run and begins anew"
-            raise CheckpointError(f"{error}; {remedy}") from error
+        self.environment, before = body["environment"], body["run"]
         if any_start:
             asked["start_sha256"] = before["start_sha256"]
         if (differing := first_difference(before, asked)) is not None:
@@ -105,7 +103,7 @@ class RunFolder:
             )
 
     def take_up(
-        self, position: dict[str, Any], log: list[LogEntry], *, replay: bool
+        self, position: dict[str, Any], log: list[LogEntry], *, replay: bool, mend: bool = False
     ) -> list[LogEntry]:
         """Go back to where a checkpoint was saved.
 
@@ -113,6 +111,7 @@ class RunFolder:
             position: as the checkpoint holds it.
             log: the changes of controls that it holds.
             replay: whether changes that came after it are to be made again.
+            mend: whether lines of the ledger that are damaged may be left out.
 
         Returns:
             Those changes.
@@ -122,7 +121,8 @@ class RunFolder:
                 was written.
         """
         ledger, num_bytes = self.path / LEDGER, position["num_bytes"]
-        if not starts_with(ledger, num_bytes=num_bytes, sha256=position["sha256"]):
+        is_whole = self.holds(position)
+        if not (is_whole or mend):
             raise CheckpointError(
                 f"{ledger} is damaged: its first {num_bytes} bytes are not what was written"
             )
@@ -130,15 +130,22 @@ class RunFolder:
         lines = [encode_line(_entry_line(entry)) for entry in (*log, *later)]
         write_atomically(self.path / CONTROLS, b"".join(lines))
         self._logged = {json.dumps(entry) for entry in (*log, *later)}
-        self._ledger = Lines(ledger, keep=num_bytes)
-        self._controls = Lines(self.path / CONTROLS)
+        if not is_whole:
+            num_bytes = leave_out_damaged(ledger, position["steps"])
+        self._ledger = _open_lines(ledger, keep=num_bytes)
+        self._controls = _open_lines(self.path / CONTROLS)
         (self.path / RECORD).unlink(missing_ok=True)
         return later
 
+    def holds(self, position: dict[str, Any]) -> bool:
+        """Whether the ledger's lines up to a checkpoint's position are what was written."""
+        known = {"num_bytes": position["num_bytes"], "sha256": position["sha256"]}
+        return starts_with(self.path / LEDGER, **known)
+
     def open(self) -> None:
         """Open ledger and control log for a run from its beginning."""
-        self._ledger = Lines(self.path / LEDGER, keep=0)
-        self._controls = Lines(self.path / CONTROLS, keep=0)
+        self._ledger = _open_lines(self.path / LEDGER, keep=0)
+        self._controls = _open_lines(self.path / CONTROLS, keep=0)
 
     def add_step(self, record: StepRecord) -> None:
         """Write one step's line."""
@@ -156,12 +163,13 @@ class RunFolder:
                 self._append(self._controls, _entry_line(entry))
                 self._logged.add(line)
 
-    def position(self) -> dict[str, Any]:
-        """Where the ledger stands, on the disk."""
+    def position(self, steps: int) -> dict[str, Any]:
+        """Where the ledger stands after so many steps, on the disk."""
         assert self._ledger is not None and self._controls is not None
         self._ledger.sync()
         self._controls.sync()
         return {
+            "steps": steps,
             "num_bytes": self._ledger.num_bytes,
             "sha256": self._ledger.sha256,
             "controls_bytes": self._controls.num_bytes,
@@ -191,6 +199,27 @@ class RunFolder:
             if lines is not None:
                 lines.close()
         self._lock.release()
+
+    def _settings(self, any_start: bool) -> dict[str, Any] | None:
+        """What is written of the run that is there; None where there is none, or nothing is known.
+
+        Raises:
+            CheckpointError: there is a run, and what it is is damaged.
+        """
+        path, steps = self.path / SETTINGS, self.checkpoints.steps
+        if not path.exists() and not steps:
+            return None
+        try:
+            body = read_signed(path)
+            return {name: dict(body[name]) for name in ("run", "environment")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if any_start:
+                return None
+            words = str(error) if isinstance(error, ValueError) else f"{path} is missing or damaged"
+            go_on = "resume='always' goes on from the newest checkpoint all the same, "
+            raise CheckpointError(
+                f"{words}; {go_on if steps else ''}resume='never' removes that run and begins anew"
+            ) from error
 
     def _later_changes(self, position: dict[str, Any], log: list[LogEntry]) -> list[LogEntry]:
         """The changes after a checkpoint, held against what the steps after it say they ran with.
@@ -247,28 +276,11 @@ class RunFolder:
                     remove_path(part)
 
 
-def read_ledger(folder: str | Path) -> list[StepRecord]:
-    """The steps that a run's folder holds so far, also while it trains.
-
-    Raises:
-        CheckpointError: a line of it is damaged; its number is named.
-    """
-    path = Path(folder) / LEDGER
-    records: list[StepRecord] = []
-    evaluations: dict[int, dict[str, float]] = {}
+def _open_lines(path: Path, *, keep: int | None = None) -> Lines:
     try:
-        for values in read_lines(path):
-            if "evaluations" in values:
-                evaluations[values["step"]] = values["evaluations"]
-            else:
-                body = {"kind": "StepRecord", "format": FORMAT, **values}
-                records.append(StepRecord.from_dict(body))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    for step, measured in evaluations.items():
-        if step < len(records):
-            vars(records[step])["evaluations"] = measured
-    return records
+        return Lines(path, keep=keep)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
 
 
 def _entry_line(entry: LogEntry) -> dict[str, Any]:

@@ -58,16 +58,15 @@ class Interrupts:
         """Do what the signal would have done, now that the run is at a step boundary.
 
         Raises:
-            TrainingInterrupted: it was Ctrl-C, or an interrupt of the kernel.
+            TrainingInterrupted: it was Ctrl-C, an interrupt of the kernel, or came to another rank.
             SystemExit: it was SIGTERM and nobody else handles it.
         """
-        if self.asked == signal.SIGINT:
+        if self.asked != signal.SIGTERM:
             raise TrainingInterrupted(message, record)
-        if self.asked == signal.SIGTERM:
-            if callable(signal.getsignal(signal.SIGTERM)):
-                os.kill(os.getpid(), signal.SIGTERM)  # a notebook's kernel has its own way to end
-            else:
-                raise SystemExit(128 + signal.SIGTERM)
+        if callable(signal.getsignal(signal.SIGTERM)):
+            os.kill(os.getpid(), signal.SIGTERM)  # a notebook's kernel has its own way to end
+        else:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked == number == signal.SIGINT:

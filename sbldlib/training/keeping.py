@@ -17,7 +17,14 @@ from .controls import Controls
 from .folder import RunFolder
 from .optimizer import describe_optimizer
 from .run import Run
-from .state import batch_sha256, capture, conditions, restore, weights_sha256, why_not_exact
+from .state import (
+    batch_sha256,
+    capture,
+    conditions,
+    restore,
+    weights_sha256,
+    why_not_exact,
+)
 
 RESUME = ("auto", "always", "never")
 
@@ -92,7 +99,7 @@ class Keeper:
         every = self._config.every_steps
         minutes = (time.monotonic() - self._saved_at) / 60
         is_time = (every and self._run.steps % every == 0) or minutes >= self._config.every_minutes
-        if evaluation_due or is_time:
+        if is_agreed(self._run, evaluation_due or bool(is_time)):
             self.save()
 
     def add_evaluations(self, evaluations: dict[str, float]) -> None:
@@ -109,15 +116,21 @@ class Keeper:
             CheckpointError: the disk refused it; the checkpoints before it are still there.
             NotFiniteError: a weight is not finite; such a model is not saved.
         """
-        if self._saved == (self._run.steps, self.evaluation_due):
+        if is_agreed(self._run, self._saved == (self._run.steps, self.evaluation_due)):
             return
         self._run.check_weights()
         tree = capture(self._run, self._controls)
-        tree["position"] = self._folder.position()
+        tree["position"] = self._folder.position(self._run.steps)
+        tree["best"] = self._folder.checkpoints.best
         tree["evaluation_due"] = self.evaluation_due
         tree["resumes"] = self.resumes
         self._folder.checkpoints.save(self._run.steps, tree)
         self._saved, self._saved_at = (self._run.steps, self.evaluation_due), time.monotonic()
+
+    def save_alone(self) -> None:
+        """Save where that needs no other process: on pause, which may be one process's alone."""
+        if self._run.workers.count == 1:
+            self.save()
 
     def finish(self, record: RunRecord) -> None:
         """Write the record of the run as it ended."""
@@ -144,21 +157,46 @@ class Keeper:
         step, tree = folder.checkpoints.load(None if isinstance(resume, str) else resume)
         where = str(folder.checkpoints.path(step))
         log = (tree.get("controls") or {}).get("log", [])
-        later = folder.take_up(
-            _known(tree, "position", dict, where),
-            [(entry[0], entry[1], entry[2], entry[3]) for entry in log],
-            replay=isinstance(resume, str),
-        )
+        try:
+            later = folder.take_up(
+                _known(tree, "position", dict, where),
+                [(entry[0], entry[1], entry[2], entry[3]) for entry in log],
+                replay=isinstance(resume, str),
+                mend=resume == "always",
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {self._way_on(step)}") from error
         restore(run, tree, self._controls, where=where)
-        folder.checkpoints.remove_after(step)
+        if run.steps != step:
+            raise CheckpointError(
+                f"{where} is of step {run.steps}: it is not a checkpoint of this run"
+            )
+        folder.checkpoints.go_back(step, tree.get("best"))
         if self._controls is not None:
             self._controls.replay(later)
         self.evaluation_due = _known(tree, "evaluation_due", bool, where)
         self.resumes = _known(tree, "resumes", list, where)
         self._saved = (step, self.evaluation_due)
         if not run.is_over:
-            why = why_not_exact(_known(tree, "conditions", dict, where), conditions(run.device))
+            why = why_not_exact(_known(tree, "conditions", dict, where), conditions(run))
             self.resumes.append({"step": step, "exact": not why, "why_not": why})
+
+    def _way_on(self, step: int) -> str:
+        """What can be done where the ledger, or the changes of controls, are damaged."""
+        store = self._folder.checkpoints
+        for earlier in reversed([other for other in store.steps if other <= step]):
+            try:
+                position = _known(store.load(earlier)[1], "position", dict, "")
+            except CheckpointError:
+                continue
+            if self._folder.holds(position):
+                return f"resume={earlier} goes on from there, without later changes of controls"
+        return "resume='always' goes on from the newest checkpoint, without the damaged lines"
+
+
+def is_agreed(run: Run, mine: bool) -> bool:
+    """What rank 0 says: the others' clocks are not its clock."""
+    return run.workers.gather(b"1" if mine else b"0")[0] == b"1"
 
 
 def settings(run: Run, controls: Controls | None, evaluations: list[str]) -> dict[str, Any]:

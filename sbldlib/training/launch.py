@@ -7,12 +7,16 @@ A process that was started alone is all there is, and accelerate need not be ins
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -20,11 +24,23 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
+from .interrupts import SIGNALS
+
 T = TypeVar("T")
 TAKEN = ".taken-"  # how the file in which processes count their tasks begins
 PATIENCE = timedelta(hours=24)  # a process may wait for another's whole run
-SHUTDOWN_SECONDS = 20  # what is left to a process that is asked to end, before it is killed
+SHUTDOWN_SECONDS = 25.0  # what is left to a process that is asked to end
 _BUCKET = 2**23  # numbers that are added up in one go
+# What torchrun is, without a traceback where a signal ended it.
+_TORCHRUN = """
+import sys
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.run import main
+try:
+    main()
+except SignalException as error:
+    sys.exit(128 + error.sigval)
+"""
 _LENGTH = struct.Struct("<q")
 
 
@@ -142,15 +158,56 @@ def workers_here(device: str = "cpu") -> Workers:
             "several processes need accelerate: pip install 'sbldlib[distributed]'",
             name="accelerate",
         ) from None
+    _end_when_asked(float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)))
     return Workers(PartialState(cpu=device == "cpu", timeout=PATIENCE))
+
+
+def _end_when_asked(seconds: float) -> None:
+    """Let SIGTERM end this process so much later, whatever it waits for by then.
+
+    It is what torchrun sends where another process was killed. One that handles it by itself, as
+    training does, may wait for the other one by then, and in no Python that could be interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # Written to at once when a signal comes, before any handler runs.
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+        return
+
+    def watch() -> None:
+        while os.read(reader, 1) != bytes([signal.SIGTERM]):
+            pass
+        time.sleep(seconds)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def launch(arguments: Sequence[str], *, num_processes: int) -> int:
     """Run `python -m ARGUMENTS` in so many processes on this machine; the exit code.
 
-    One that fails, or is killed, ends the others.
+    One that fails, or is killed, ends the others. Ctrl-C and SIGTERM end all of them at a step
+    boundary, as they end one, with the exit code that one has then.
     """
-    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS), **os.environ}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={num_processes}", "-m", *arguments]
-    return subprocess.run(command, check=False, env=environment).returncode
+    # In a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once.
+    process = subprocess.Popen(command, start_new_session=True)
+    passed_on: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not passed_on:
+            process.send_signal(number)
+        passed_on.append(number)
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + passed_on[0] if passed_on and code else code

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..environment import environment
 from ..losses import next_token_loss
 from ..records import RunRecord, StepRecord
 from .callbacks import Callback
@@ -23,10 +22,12 @@ from .checkpoints import CheckpointConfig
 from .config import TrainConfig
 from .controls import STOP, Controls
 from .finite import NotFiniteError
+from .following import keep
 from .interrupts import Interrupts
 from .keeping import Keeper
-from .optimizer import describe_optimizer
-from .run import Evaluation, Run, attach_where_possible
+from .launch import Workers
+from .record import make_run_record
+from .run import Evaluation, Run
 
 
 def train_steps(
@@ -42,6 +43,7 @@ def train_steps(
     folder: str | Path | None = None,
     checkpoints: CheckpointConfig | None = None,
     resume: str | int = "auto",
+    workers: Workers | None = None,
 ) -> Generator[StepRecord, None, None]:
     """Train, one optimiser step at each `next`; arguments as for `train`.
 
@@ -49,13 +51,13 @@ def train_steps(
     leaves the model at full depth. Ctrl-C within a step ends it at that step's end.
     """
     training = _Training(
-        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss),
+        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss, workers),
         evaluations or {},
         controls,
     )
     training.open(folder, checkpoints, resume)
     yield from training.steps()
-    training.interrupts.end(training.ending)
+    training.end()
 
 
 def train(
@@ -72,6 +74,7 @@ def train(
     folder: str | Path | None = None,
     checkpoints: CheckpointConfig | None = None,
     resume: str | int = "auto",
+    workers: Workers | None = None,
 ) -> RunRecord:
     """Train a model to its budget and return the record of the run, iterable over its steps.
 
@@ -97,6 +100,9 @@ def train(
         resume: "auto" goes on where the folder's run has these settings and starting weights;
             "always" whatever the model's weights are, and only where there is a checkpoint; a
             number of steps takes that checkpoint; "never" removes the run that is there.
+        workers: the processes that train this run together, such as `workers_here()` under
+            torchrun: each runs its share of a step's `config.accumulate` micro-batches, so that
+            they come to what one process would; the first of them writes the folder.
 
     Raises:
         NotFiniteError: a loss, gradient or weight was not finite; the weights are those before
@@ -108,7 +114,7 @@ def train(
         ValueError: data without a batch, or settings out of range, before any step.
     """
     training = _Training(
-        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss),
+        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss, workers),
         evaluations or {},
         controls,
     )
@@ -122,7 +128,7 @@ def train(
                 if on_step is not None:
                     on_step(record)
         done = training.record(kept) if folder is None else training.kept_record
-    training.interrupts.end(training.ending, done)
+    training.end(done)
     return done
 
 
@@ -144,7 +150,7 @@ class _Training:
         """Take up what the folder holds."""
         if folder is None:
             return
-        self._keeper = Keeper(
+        self._keeper = keep(
             folder,
             self._run,
             self._controls,
@@ -180,13 +186,16 @@ class _Training:
             if self._keeper is not None:
                 self._keeper.close()
 
-    @property
-    def ending(self) -> str:
-        """How the run ended, in words."""
-        where = f"{self._outcome} after {self._run.steps} steps"
+    def end(self, record: RunRecord | None = None) -> None:
+        """Pass an interrupt on, now that the run is at a step boundary."""
+        if self._outcome != "interrupted":
+            return
+        message = f"interrupted after {self._run.steps} steps"
         if self._keeper is None:
-            return f"{where}; nothing is kept: give a folder to be able to go on"
-        return f"{where}, saved in {self._keeper.path}; the same call goes on from there"
+            message += "; nothing is kept: give a folder to be able to go on"
+        else:
+            message += f", saved in {self._keeper.path}; the same call goes on from there"
+        self.interrupts.end(message, record)
 
     def record(self, steps: Sequence[StepRecord]) -> RunRecord:
         """The run's record from its steps."""
@@ -205,6 +214,8 @@ class _Training:
     def _may_go_on(self) -> bool:
         """Whether the next step is to be done; its controls are then in force."""
         if self.interrupts.asked is not None:
+            self._run.request_stop()
+        if self._run.stop_agreed:
             self._outcome = "interrupted"
             return False
         controls, keeper = self._controls, self._keeper
@@ -212,7 +223,7 @@ class _Training:
             return True
         going = controls.begin_step(
             self._run.steps,
-            on_pause=None if keeper is None else keeper.save,
+            on_pause=None if keeper is None else keeper.save_alone,
             is_interrupted=lambda: self.interrupts.asked is not None,
         )
         if keeper is not None:
@@ -246,39 +257,3 @@ class _Training:
             self._keeper.save()
             self.kept_record = self.record(self._keeper.steps())
             self._keeper.finish(self.kept_record)
-
-
-def make_run_record(
-    model: nn.Module,
-    steps: Sequence[StepRecord],
-    *,
-    config: TrainConfig,
-    callbacks: Sequence[Callback] = (),
-    controls: Controls | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    outcome: str | None = None,
-    **origin: Any,
-) -> RunRecord:
-    """The record of a run from its steps, for those who drive the generator themselves.
-
-    Args:
-        outcome: where it is known; else "stopped" where the controls stopped it.
-        origin: `environment` and `resumes` of a run that was taken up.
-    """
-    skipping = attach_where_possible(model)
-    stopped = controls is not None and controls[STOP]
-    return RunRecord(
-        name=config.name,
-        configuration={
-            **dataclasses.asdict(config),
-            "callbacks": tuple(c.describe() for c in callbacks),
-            "optimizer": describe_optimizer(optimizer) if optimizer is not None else None,
-        },
-        num_layers=skipping.num_layers if skipping is not None else 0,
-        num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        steps=tuple(steps),
-        controls_log=tuple(controls.log) if controls is not None else (),
-        seconds=sum(step.seconds for step in steps),
-        outcome=outcome or ("stopped" if stopped else "completed"),
-        **{"environment": environment(), **origin},
-    )

@@ -30,25 +30,25 @@ def compare(
     """What each rank carries, once they are seen to agree on the facts.
 
     Args:
-        facts: what has to be equal on all ranks, by name.
+        facts: what has to be equal on all ranks, by name; of a list each item is told by itself.
         carried: what this rank tells the others, of the same length on each.
 
     Raises:
         RankMismatchError: on every rank, naming the step, both hashes and the facts that differ.
     """
-    lines = {name: str(value) for name, value in {"step": step, **facts}.items()}
-    digest = hashlib.sha256(repr(lines).encode()).digest()
+    words = "\n".join(_lines({"step": step, **facts}))
+    digest = hashlib.sha256(words.encode()).digest()
     told = workers.gather(digest + carried)
     digests = [one[: len(digest)] for one in told]
     for rank, theirs in enumerate(digests):
         if theirs != digests[0]:  # on all ranks alike, so that all of them go on to ask for words
-            texts = workers.gather_texts("\n".join(f"{k}: {v}" for k, v in lines.items()))
-            words = [_differing(texts[r], texts[o]) for r, o in ((0, rank), (rank, 0))]
-            hashes = digests[0].hex()[:16], theirs.hex()[:16]
+            texts = workers.gather_texts(words)
+            first = f"{digests[0].hex()[:16]} ({_differing(texts[0], texts[rank])})"
+            other = f"{theirs.hex()[:16]} ({_differing(texts[rank], texts[0])})"
             raise RankMismatchError(
                 f"step {step}: rank 0 and rank {rank} do not do the same, and nothing was summed: "
-                f"rank 0 has sha256 {hashes[0]} ({words[0]}), rank {rank} has {hashes[1]} "
-                f"({words[1]}). Give all ranks the same seeds and settings"
+                f"rank 0 has sha256 {first}, rank {rank} has {other}. Give all ranks the same "
+                "seeds, settings and model"
             )
     return [one[len(digest) :] for one in told]
 
@@ -59,15 +59,15 @@ def join(workers: Workers, model: nn.Module, settings: dict[str, Any]) -> None:
     Raises:
         RankMismatchError: they have other settings, or a model of other sizes.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    sizes = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in tensors]
-    compare(workers, {**settings, "sizes": sizes}, step=0)
-    workers.take_from_first([tensor for tensor in tensors if not is_sharded(tensor)])
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    sizes = [f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items()]
+    compare(workers, {**settings, "model": sizes}, step=0)
+    workers.take_from_first([tensor for tensor in tensors.values() if not is_sharded(tensor)])
 
 
 def done_facts(model: nn.Module, skipping: Skipping | None) -> dict[str, Any]:
     """What the step's forward and backward passes were seen to do."""
-    without = [n for n, p in model.named_parameters() if p.grad is None and p.requires_grad]
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     calls = () if skipping is None else skipping.calls
     return {
         "layers run": [layer for layer, num in enumerate(calls) if num],
@@ -133,8 +133,13 @@ def _mesh(tensor: Any) -> Any:
     return tensor.device_mesh
 
 
+def _lines(facts: dict[str, Any]) -> list[str]:
+    items = ((name, v if isinstance(v, list) else [v]) for name, v in facts.items())
+    return [f"{name}: {value}" for name, values in items for value in values]
+
+
 def _differing(mine: str, other: str) -> str:
     """The lines that the other does not have, as far as they can be shown."""
     theirs = set(other.splitlines())
-    words = "; ".join(line for line in mine.splitlines() if line not in theirs)
+    words = "; ".join(line for line in mine.splitlines() if line not in theirs) or "nothing of its own"
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."

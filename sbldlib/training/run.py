@@ -177,7 +177,7 @@ class Run:
 
     def _settings(self) -> dict[str, Any]:
         callbacks = [callback.describe() for callback in self.callbacks]
-        return {"config": dataclasses.asdict(self.config), "callbacks": callbacks}
+        return {**dataclasses.asdict(self.config), "callbacks": callbacks}
 
     def _set_learning_rate(self, progress: float) -> float:
         factor = self.config.learning_rate_factor(progress)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..environment import installed_version
+from ..errors import check_positive_int
 from ..storage.checkpoints import CheckpointError
 from .callbacks import Callback
 from .checkpoints import put_weights
@@ -22,7 +23,10 @@ FORMAT = 1
 
 
 def capture(run: Run, controls: Controls | None) -> dict[str, Any]:
-    """The run's state at a step boundary, as a tree of plain values and tensors."""
+    """The run's state at a step boundary, as a tree of plain values and tensors.
+
+    All ranks have to call this.
+    """
     return {
         "format": FORMAT,
         "model": dict(run.model.state_dict()),
@@ -33,11 +37,11 @@ def capture(run: Run, controls: Controls | None) -> dict[str, Any]:
             "seconds": run.seconds,
             "parts": run.parts,
         },
-        "generators": generators(run.device),
+        "generators": generators(run),
         "callbacks": [_state_of(callback) for callback in run.callbacks],
         "data": _state_of(run.data),
         "controls": controls.state_dict() if controls is not None else None,
-        "conditions": conditions(run.device),
+        "conditions": conditions(run),
     }
 
 
@@ -53,6 +57,7 @@ def restore(run: Run, tree: dict[str, Any], controls: Controls | None, *, where:
         put_weights(run.model, tree["model"], where)
         _put_optimizer(run.optimizer, tree["optimizer"])
         progress = tree["progress"]
+        check_positive_int("steps", progress["steps"], minimum=0)
         run.steps, run.parts = int(progress["steps"]), int(progress["parts"])
         run.flops, run.seconds = float(progress["flops"]), float(progress["seconds"])
         for target, state in zip(run.callbacks, tree["callbacks"], strict=True):
@@ -60,45 +65,56 @@ def restore(run: Run, tree: dict[str, Any], controls: Controls | None, *, where:
         _load(run.data, tree["data"])
         if controls is not None and tree["controls"] is not None:
             controls.load_state_dict(tree["controls"])
-        put_generators(run.device, tree["generators"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        put_generators(run, tree["generators"])
+    # Made to look right, a state may raise anything in what reads its parts.
+    except Exception as error:
         if isinstance(error, CheckpointError):
             raise
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{where} does not fit this run ({reason})") from error
 
 
-def generators(device: torch.device) -> dict[str, Any]:
-    """The states of every generator that a model or a data source may draw from unasked."""
+def generators(run: Run) -> dict[str, Any]:
+    """The states of every generator that a model or a data source may draw from unasked.
+
+    Each rank has torch's of its own; all of them have to call this.
+    """
     name, keys, *rest = np.random.get_state(legacy=True)
-    states: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
+    mine = torch.get_rng_state()
+    if run.device.type == "cuda":
+        mine = torch.cat([mine, torch.cuda.get_rng_state(run.device)])
+    told = run.workers.gather(mine.numpy().tobytes())
+    return {
+        "torch": [torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in told],
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "python": random.getstate(),
     }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
 
 
-def put_generators(device: torch.device, states: dict[str, Any]) -> None:
+def put_generators(run: Run, states: dict[str, Any]) -> None:
     """Put the states back that `generators` gave."""
-    torch.set_rng_state(states["torch"])
+    of_ranks = states["torch"]
+    mine = of_ranks[min(run.workers.index, len(of_ranks) - 1)]
+    num_bytes = len(torch.get_rng_state())
+    torch.set_rng_state(mine[:num_bytes].clone())
     name, keys, *rest = states["numpy"]
+    if not 0 <= rest[0] <= len(keys):  # numpy would read there, whatever lies there
+        raise ValueError(f"{rest[0]} is no place in numpy's random state")
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     random.setstate(states["python"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
+    if run.device.type == "cuda" and len(mine) > num_bytes:
+        torch.cuda.set_rng_state(mine[num_bytes:].clone(), run.device)
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
+def conditions(run: Run) -> dict[str, Any]:
     """What else decides the last bit: a run goes on exactly where these are equal."""
     return {
         "torch": installed_version("torch"),
         "sbldlib": installed_version("sbldlib"),
-        "device": str(device.type),
+        "device": str(run.device.type),
         "threads": torch.get_num_threads(),
-        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "processes": run.workers.count,
+        "deterministic": run.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
     }
 
 

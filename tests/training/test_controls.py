@@ -156,3 +156,21 @@ def test_many_threads_may_ask_at_once(controls):
     news = [new for _, _, _, new in controls.log]
     assert olds == [0.2, *news[:-1]], "each change starts where the one before it ended"
     assert controls["saving"] in {(number, 199) for number in range(4)}
+
+
+def test_a_state_taken_up_has_no_stop_in_its_log(controls):
+    controls.set("saving", 0.3)
+    controls.begin_step(0)
+    controls.stop()
+    controls.begin_step(4)
+    state = controls.state_dict()
+    taken_up = Controls({"saving": 0.2})
+    taken_up.load_state_dict({**state, "in_force": {"saving": 0.3, "stop": True}})
+    assert taken_up.log == [(0, "saving", 0.2, 0.3)] and taken_up.begin_step(4)
+
+
+def test_wanted_is_what_was_asked_for_last():
+    controls = Controls({"saving": 0.2})
+    controls.set("saving", 0.3)
+    controls.stop()
+    assert controls.wanted == {"saving": 0.3} and controls.values() == {"saving": 0.2}

@@ -17,8 +17,9 @@ from sbldlib.records import RunRecord
 from sbldlib.training.callbacks import Callback
 from sbldlib.training.config import Budget, TrainConfig
 from sbldlib.training.controls import Controls
-from sbldlib.training.loop import make_run_record, train, train_steps
+from sbldlib.training.loop import train, train_steps
 from sbldlib.training.optimizer import make_optimizer
+from sbldlib.training.record import make_run_record
 
 PATIENCE = 20  # seconds until a thread that should have ended is called stuck
 TOKENS_PER_STEP = 4 * T
