@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import shown
+
 IGNORE = -100  # a target that carries no loss, torch's own default
 
 
@@ -37,11 +39,34 @@ def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         model: maps inputs to logits [..., V].
         batch: inputs, and targets that are already shifted; targets of -100 carry no loss.
     """
-    inputs, targets = batch
+    inputs, targets = _pair(batch)
     logits_BTV = logits_of(model(inputs))
-    return F.cross_entropy(
-        logits_BTV.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE
-    )
+    if logits_BTV.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"targets of shape {tuple(targets.shape)} in a batch do not fit the model's logits of "
+            f"shape {tuple(logits_BTV.shape)}; there must be one target for each of its outputs"
+        )
+    try:
+        return F.cross_entropy(
+            logits_BTV.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE
+        )
+    except IndexError as error:  # found out here, for a GPU's targets must not be read
+        raise ValueError(
+            f"targets in a batch, for {logits_BTV.shape[-1]} logits: {error}"
+        ) from None
+
+
+def _pair(batch: Any) -> tuple[Any, Tensor]:
+    """A batch's inputs and targets, or ValueError where it is no such pair."""
+    try:
+        inputs, targets = batch
+        is_pair = isinstance(targets, Tensor) and not targets.is_floating_point()
+    except (TypeError, ValueError):
+        is_pair, inputs, targets = False, None, None
+    if not is_pair:
+        right = "(inputs, targets), targets a tensor of whole numbers; or give a loss of your own"
+        raise ValueError(f"batch={shown(batch)} of batches must be {right}")
+    return inputs, targets
 
 
 @torch.no_grad()
@@ -55,13 +80,19 @@ def evaluate_loss(model: nn.Module, batches, loss=next_token_loss) -> float:
     with evaluation_mode(model):
         for batch in batches:
             batch = to_device(batch, model)
-            weight = int((batch[1] != IGNORE).sum()) if isinstance(batch, tuple) else 1
+            weight = num_targets(batch)
             if weight:  # a batch without targets has a loss of 0 / 0
                 total += float(loss(model, batch)) * weight
                 count += weight
     if count == 0:
         raise ValueError("batches holds no target to evaluate on")
     return total / count
+
+
+def num_targets(batch: Any) -> int:
+    """How many targets of a batch carry loss; 1 where it does not hold them in the usual place."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[1], Tensor)
+    return int((batch[1] != IGNORE).sum()) if is_pair else 1
 
 
 @contextmanager

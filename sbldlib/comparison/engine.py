@@ -23,6 +23,7 @@ from ..training.launch import Workers, workers_here
 from ..training.loop import train
 from .analysis import Analysis, analyse
 from .costs import Prices
+from .door import check_arguments
 from .folder import prepare_folder
 from .prices import measure_prices
 from .runs import ComparedRun, Task, run_task
@@ -90,16 +91,18 @@ def compare(
         MixedRunsError: it holds runs of another version or machine.
         RunBusyError: another process compares in the folder.
     """
+    told = on_begin, on_step
+    path, seconds = check_arguments(comparison, folder, subject, prices, stop_after, *told)
     torch.set_num_threads(comparison.threads)
     workers = workers_here(comparison.device)
     work = _Work(
         comparison=comparison,
         subject=subject or gpt_subject(comparison),
-        folder=Path(folder),
+        folder=path,
         workers=workers,
         on_begin=on_begin or (lambda _: None),
         on_step=on_step or (lambda _: None),
-        deadline=None if stop_after is None else time.monotonic() + stop_after,
+        deadline=None if seconds is None else time.monotonic() + seconds,
     )
     return work.all(prices)
 

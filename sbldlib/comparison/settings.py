@@ -8,11 +8,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..dropping.plan import MODES
-from ..errors import check_positive_int, check_range, unknown_name
+from ..dropping.schedules import MAX_ITERATIONS
+from ..errors import (
+    check_choice,
+    check_flag,
+    check_kind,
+    check_positive_int,
+    check_range,
+    check_seeds,
+    items,
+)
 from ..models.gpt import PRESETS, GPTConfig
+from ..training.config import PRECISIONS
 from .arms import ARMS, Arm
 
 BUDGETS = ("steps", "flops", "seconds")
+CHOICES = {"preset": PRESETS, "mode": MODES, "device": ("cpu", "cuda"), "precision": PRECISIONS}
+LEAST = {"sensitivity_batches": 2, "pilot_steps": 20, "pretrain_steps": 0, "arithmetic_rows": 0}
+LEAST |= dict.fromkeys(
+    ("steps", "batch_size", "pilot_pairs", "validation_batches", "num_problems", "threads"), 1
+)
+MOST = {"steps": MAX_ITERATIONS, "threads": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +46,8 @@ class Table:
     arms: tuple[Arm, ...]
 
     def __post_init__(self) -> None:
-        if self.budget not in BUDGETS:
-            raise unknown_name("budget", self.budget, BUDGETS)
-        arms = tuple(_arm(arm) for arm in self.arms)
+        check_choice("budget", self.budget, BUDGETS)
+        arms = tuple(_arm(arm) for arm in items("arms", self.arms))
         names = [arm.name for arm in arms]
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(f"arms={tuple(names)} must be two or more with different names")
@@ -91,25 +106,34 @@ class Comparison:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise unknown_name("preset", self.preset, PRESETS)
-        if self.mode not in MODES:
-            raise unknown_name("mode", self.mode, MODES)
-        if self.device not in ("cpu", "cuda"):
-            raise unknown_name("device", self.device, ("cpu", "cuda"))
+        check_kind("name", self.name, str, "text")
+        for name, known in CHOICES.items():
+            check_choice(name, getattr(self, name), known)
+        checked = {
+            "tables": tuple(_table(table) for table in items("tables", self.tables)),
+            "seeds": check_seeds("seeds", self.seeds),
+            "saving": check_range("saving", self.saving, 0, 0.5, low_open=True),
+            "learning_rate": check_range(
+                "learning_rate", self.learning_rate, 0, math.inf, low_open=True, high_open=True
+            ),
+            "compile_blocks": check_flag("compile_blocks", self.compile_blocks),
+        }
+        least = {**LEAST, "warmup_steps": 0 if self.pretrain_steps else 1}
+        for name, minimum in least.items():
+            value, most = getattr(self, name), MOST.get(name)
+            checked[name] = check_positive_int(name, value, minimum=minimum, maximum=most)
+        for name, value in checked.items():  # plain numbers, for the runs' records
+            object.__setattr__(self, name, value)
+        self._check_what_goes_together()
+
+    def _check_what_goes_together(self) -> None:
         if not self.tables:
             raise ValueError("tables=() holds no table")
-        seeds = tuple(check_positive_int("seeds", seed, minimum=0) for seed in self.seeds)
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(f"seeds={seeds} must be one or more different seeds")
-        object.__setattr__(self, "seeds", seeds)
-        check_range("saving", self.saving, 0, 0.5, low_open=True)
-        check_range("learning_rate", self.learning_rate, 0, math.inf, low_open=True, high_open=True)
-        least = {"sensitivity_batches": 2, "pilot_steps": 20, "pretrain_steps": 0}
-        least |= {"warmup_steps": 1 if not self.pretrain_steps else 0}
-        names = ("steps", "batch_size", "pilot_pairs", "validation_batches", "num_problems")
-        for name in (*names, "threads", *least):
-            check_positive_int(name, getattr(self, name), minimum=least.get(name, 1))
+        if self.arithmetic_rows >= self.batch_size:
+            raise ValueError(
+                f"arithmetic_rows={self.arithmetic_rows} leaves no row of text; "
+                f"batch_size={self.batch_size} has room for 0..{self.batch_size - 1}"
+            )
         depths = {arm.depth for table in self.tables for arm in table.arms}
         if self.pretrain_steps and depths & {"shallower", "half"}:
             raise ValueError(
@@ -118,17 +142,24 @@ class Comparison:
             )
         if not self.pretrain_steps and "pruned" in depths:
             raise ValueError("pretrain_steps=0: 'pruned' needs a pre-trained model to remove from")
-        words = self.text_vocabulary
-        if words is not None and not 256 <= words <= self.model_config.vocabulary_size:
-            raise ValueError(
-                f"text_vocabulary={words!r} is outside 256..{self.model_config.vocabulary_size}, "
-                "the model's vocabulary"
-            )
-        _ = self.model_config  # a model that cannot be built is refused here
+        if self.text_bytes is not None:
+            given = check_positive_int("text_bytes", self.text_bytes)
+            object.__setattr__(self, "text_bytes", given)
+        most = self.model_config.vocabulary_size  # a model that cannot be built is refused here
+        if self.text_vocabulary is not None:
+            words = check_positive_int("text_vocabulary", self.text_vocabulary, minimum=256)
+            if words > most:
+                raise ValueError(
+                    f"text_vocabulary={words!r} is outside 256..{most}, the model's vocabulary"
+                )
+            object.__setattr__(self, "text_vocabulary", words)
 
     @property
     def model_config(self) -> GPTConfig:
         """The full-depth model."""
+        known = [f.name for f in dataclasses.fields(GPTConfig)]
+        for name in check_kind("model", self.model, dict, "a dict of GPTConfig's fields"):
+            check_choice("model", name, known)
         return dataclasses.replace(PRESETS[self.preset], **self.model)
 
     @property
@@ -156,8 +187,8 @@ class Comparison:
 
 
 def _arm(arm: Arm | str) -> Arm:
-    if isinstance(arm, Arm):
-        return arm
-    if arm not in ARMS:
-        raise unknown_name("arm", arm, ARMS)
-    return ARMS[arm]
+    return arm if isinstance(arm, Arm) else ARMS[check_choice("arm", arm, ARMS)]
+
+
+def _table(table: Table) -> Table:
+    return check_kind("tables", table, Table, "a Table, such as Table(budget='steps', arms=...)")

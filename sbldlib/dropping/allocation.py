@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..errors import check_range, unknown_name
+from ..errors import check_choice, check_range
 from ..records import LayerLists, SensitivityData, check_num_layers
-from .lists import create_block_allow_lists
+from .lists import check_lists, check_sensitivity_data, create_block_allow_lists
 
 Allocation = Callable[[float], tuple[float, ...]]  # mean keep probability -> one a layer
 DROP_MAX = 0.9  # cap of one layer's drop probability [O]
@@ -82,10 +82,10 @@ def sensitivity_allocation(
     drop_max: float = DROP_MAX,
 ) -> Allocation:
     """`update_keep_probability` with all but the mean settled once, as a run needs it."""
-    lists = lists or create_block_allow_lists(sensitivity_data)
+    check_sensitivity_data(sensitivity_data)
+    lists = create_block_allow_lists(sensitivity_data) if lists is None else check_lists(lists)
     check_num_layers("lists", lists.num_layers, sensitivity_data.num_layers)
-    if weight not in WEIGHTS:
-        raise unknown_name("weight", weight, WEIGHTS)
+    check_choice("weight", weight, WEIGHTS)
     allow = list(lists.allow)
     weights = np.zeros(sensitivity_data.num_layers)
     weights[allow] = WEIGHTS[weight](np.asarray(sensitivity_data.values)[allow])

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..errors import check_kind, shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockEntry:
@@ -43,10 +45,13 @@ def find_blocks(model: nn.Module, *, within: str = "") -> tuple[BlockEntry, ...]
         NoBlocksError: no two blocks were found, or they share state so that none can be skipped.
         ValueError: `within` names no part of the model.
     """
+    check_model(model)
+    check_kind("within", within, str, "the path of a part of the model, such as 'encoder'")
     try:
         root = model.get_submodule(within)
     except AttributeError:
-        raise ValueError(f"within={within!r} names no part of {type(model).__name__}") from None
+        kind = type(model).__name__
+        raise ValueError(f"within={shown(within)} names no part of the model, {kind}") from None
     stacks = {name: module for name, module in root.named_modules() if _is_stack(module)}
     outermost = {name: stack for name, stack in stacks.items() if not _is_inside(name, stacks)}
     blocks = tuple(
@@ -56,15 +61,20 @@ def find_blocks(model: nn.Module, *, within: str = "") -> tuple[BlockEntry, ...]
         if block is not None
     )
     if len(blocks) < 2:
-        raise NoBlocksError(_what_was_seen(model, root, len(blocks)))
+        raise NoBlocksError(_what_was_seen(model, root, len(blocks), within))
     if len({id(block.module) for block in blocks}) < len(blocks):
         raise NoBlocksError(
-            f"{type(model).__name__}: one block stands at several places, so that its layers "
+            f"model={type(model).__name__}: one block stands at several places, so that its layers "
             "cannot be skipped one by one"
         )
     for stack in outermost.values():
         _refuse_shared_state(model, stack)
     return blocks
+
+
+def check_model(model: nn.Module) -> nn.Module:
+    """The model, or ValueError where it is no torch module."""
+    return check_kind("model", model, nn.Module, "a torch module, such as GPT.from_preset('tiny')")
 
 
 def _is_inside(name: str, others: Iterable[str]) -> bool:
@@ -104,21 +114,23 @@ def _refuse_shared_state(model: nn.Module, stack: nn.Module) -> None:
     weights = [dict(block.named_parameters()).keys() for block in (first, *others)]
     if takes_bias and any(weights[0] - other for other in weights[1:]):
         raise NoBlocksError(
-            f"{type(model).__name__}: the blocks share state: the first {type(first).__name__} "
-            "computes the position_bias that the others take, as in T5; without it they compute "
-            "wrong values"
+            f"model={type(model).__name__}: the blocks share state: the first "
+            f"{type(first).__name__} computes the position_bias that the others take, as in T5; "
+            "without it they compute wrong values"
         )
 
 
-def _what_was_seen(model: nn.Module, root: nn.Module, num_found: int) -> str:
+def _what_was_seen(model: nn.Module, root: nn.Module, num_found: int, within: str) -> str:
     lists = [
         f"{name or '(the model)'}: {len(module)} x {type(next(iter(module))).__name__}"
         for name, module in root.named_modules()
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module)
     ]
     seen = "; ".join(lists[:8]) or "no ModuleList or Sequential"
+    where = f" within={within!r}" if within else ""
     return (
-        f"{type(model).__name__} has {num_found} residual block(s); at least two are needed. "
+        f"model={type(model).__name__} has {num_found} residual block(s){where}; at least two are "
+        "needed. "
         f"A block holds a normalisation and two or more weight matrices, in a list of blocks of "
         f"one class. Looked at {seen}"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import check_finite, check_positive_int, check_range
+from ..errors import check_finite, check_positive_int, check_range, check_seed
 from ..records import PilotData, Record
 from .schedules import progress_grid
 
@@ -80,7 +80,7 @@ def variance_curve(
 
     Source: reconstruction [O].
     """
-    generator = np.random.default_rng(check_positive_int("seed", seed, minimum=0))
+    generator = np.random.default_rng(check_seed("seed", seed))
     check_positive_int("num_bootstrap", num_bootstrap)
     check_range("confidence", confidence, 0, 1, low_open=True, high_open=True)
     smooth_PT, applied = squared_gaps(pilot, window)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_positive_int, check_range, check_seed
 from ..records import PilotData, Record
 from .curves import band_of, coverage_limit, describe_band, resample, squared_gaps
 from .pwegd_fit import fit_pwegd
@@ -83,7 +83,7 @@ def fit_band(
 
     Source: reconstruction [O]; the bootstrap: Efron 1979, doi 10.1214/aos/1176344552 [S].
     """
-    generator = np.random.default_rng(check_positive_int("seed", seed, minimum=0))
+    generator = np.random.default_rng(check_seed("seed", seed))
     check_positive_int("num_bootstrap", num_bootstrap)
     check_range("confidence", confidence, 0, 1, low_open=True, high_open=True)
     smooth_PT, applied = squared_gaps(pilot, window)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_flag, check_kind, check_positive_int, check_range, shown
 from ..records import LayerLists, SensitivityData
 
 DEFAULT_FRACTION = 0.25  # of the layers are blocked where no rule is given [O]
@@ -40,24 +40,40 @@ def create_block_allow_lists(
         ValueError: more than one rule, a value out of range, or a rule that leaves no layer to
             drop.
     """
+    check_sensitivity_data(sensitivity_data)
     asked = {
         "fraction": fraction,
         "count": count,
         "threshold": threshold,
-        "largest_gap": largest_gap or None,
+        "largest_gap": check_flag("largest_gap", largest_gap) or None,
         "top_group": top_group,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} were both given; one rule decides the size")
+        asked_for = " and ".join(f"{name}={shown(value)}" for name, value in given.items())
+        raise ValueError(f"{asked_for} were both given; one rule decides the size")
     ((name, value),) = given.items() or {"fraction": DEFAULT_FRACTION}.items()
     ranking = sensitivity_data.ranking()
     size, rule = RULES[name](sensitivity_data, value)
     if size >= len(ranking):
         raise ValueError(
-            f"{rule} blocks {size} of {len(ranking)} layers; at least one must be left to drop"
+            f"{name}={shown(value)} blocks {size} of {len(ranking)} layers; at least one must be "
+            "left to drop"
         )
     return LayerLists(block=ranking[:size], allow=ranking[size:], rule=rule)
+
+
+def check_sensitivity_data(data: SensitivityData) -> SensitivityData:
+    """The data, or ValueError where they are no SensitivityData."""
+    right = "a SensitivityData, as calculate_sensitivities returns it"
+    return check_kind("sensitivity_data", data, SensitivityData, right)
+
+
+def check_lists(lists: LayerLists) -> LayerLists:
+    """The lists, or ValueError where they are no LayerLists."""
+    return check_kind(
+        "lists", lists, LayerLists, "a LayerLists, as create_block_allow_lists returns it"
+    )
 
 
 def _fraction(data: SensitivityData, share: float) -> tuple[int, str]:

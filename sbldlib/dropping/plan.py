@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..errors import check_positive_int, check_range, unknown_name
+from ..errors import check_choice, check_positive_int, check_range, check_seed, items
 
 MODES = ("bernoulli", "fixed_count")
 
@@ -102,15 +102,14 @@ def check_keep_probability(keep_probability: Sequence[float]) -> np.ndarray:
     except (TypeError, ValueError):
         keep_L, is_right = np.empty(0), False
     if not is_right:
-        for layer, keep in enumerate(keep_probability):
+        for layer, keep in enumerate(items("keep_probability", keep_probability)):
             check_range(f"keep_probability[{layer}]", keep, 0, 1, low_open=True)
     return keep_L
 
 
 def _check_counters(mode: str, **counters: int) -> list[int]:
-    numbers = [check_positive_int(name, value, minimum=0) for name, value in counters.items()]
-    if mode not in MODES:
-        raise unknown_name("mode", mode, MODES)
+    numbers = [check_seed(name, value) for name, value in counters.items()]
+    check_choice("mode", mode, MODES)
     return numbers
 
 

@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_positive_int, check_range, check_seed
 from .curves import check_curve
 from .fits import FitQuality, PWEGDFit, quality_of
 from .pwegd import PWEGD, log_kernel
 
 SHAPE_RANGE = (0.1, 200.0)  # of q and b, in which is searched
 SCALE_RANGE = (1e-3, 10.0)
+MAX_DEGREE, MAX_STARTS = 16, 10_000  # beyond them powers overflow, and no search ends
 _SIGMA_RANGE = (0.02, 10.0)
 
 
@@ -139,10 +140,10 @@ def _curves(
     seed: int,
 ) -> _Curves:
     """The checked curve, its height divided out, ready for every family to be fitted to it."""
-    degree = check_positive_int("degree", degree, minimum=0)
+    degree = check_positive_int("degree", degree, minimum=0, maximum=MAX_DEGREE)
     check_range("window", window, 0, 1)
-    num_starts = check_positive_int("num_starts", num_starts)
-    generator = np.random.default_rng(check_positive_int("seed", seed, minimum=0))
+    num_starts = check_positive_int("num_starts", num_starts, maximum=MAX_STARTS)
+    generator = np.random.default_rng(check_seed("seed", seed))
     progress, variance = check_curve(progress, variance, min_points=degree + 5)
     top = float(variance.max())
     num_windows = (progress[-1] - progress[0]) / window if window > 0 else math.inf

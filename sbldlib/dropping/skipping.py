@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from .blocks import find_blocks
+from .blocks import check_model, find_blocks
 from .state import Skipping
 
 __all__ = ["Skipped", "Skipping", "attach", "detach", "skip_layers"]
@@ -26,10 +26,10 @@ def attach(model: nn.Module, *, within: str | None = None) -> Skipping:
     Raises:
         ValueError: no blocks are found, or the model was attached with another `within`.
     """
-    skipping = _ATTACHED.get(model)
+    skipping = _ATTACHED.get(check_model(model))
     if skipping is not None and within is None:
         return skipping
-    found = find_blocks(model, within=within or "")
+    found = find_blocks(model, within="" if within is None else within)
     if skipping is None:
         _ATTACHED[model] = skipping = Skipping(found)
     elif skipping.blocks != found:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import check_range, unknown_name
+from ..errors import check_choice, check_kind, check_range
 from ..records import PilotData
 from .allocation import allocate
 from .curves import VarianceCurve, variance_curve
@@ -127,15 +127,12 @@ def create_variance_based_scheduler(
         doi 10.1609/aaai.v37i9.26321; K(t), the smoothing and the signal rule [O].
     """
     _check_saving(saving, mean_keep_min, direction)
+    kinds = (PilotData, VarianceCurve)
+    check_kind("training_data", training_data, kinds, "a PilotData or a VarianceCurve")
     if isinstance(training_data, PilotData):
         curve = variance_curve(training_data, window=window, seed=seed)
-    elif isinstance(training_data, VarianceCurve):
-        curve = training_data
     else:
-        raise ValueError(
-            f"training_data is a {type(training_data).__name__}; "
-            "it must be a PilotData or a VarianceCurve"
-        )
+        curve = training_data
     fit = fit_pwegd(
         curve.progress,
         curve.variance,
@@ -190,5 +187,4 @@ def _check_saving(saving: float, mean_keep_min: float, direction: str) -> None:
             f"saving={saving!r} is outside [0, {1 - mean_keep_min:g}], "
             f"which mean_keep_min={mean_keep_min!r} leaves"
         )
-    if direction not in DIRECTIONS:
-        raise unknown_name("direction", direction, DIRECTIONS)
+    check_choice("direction", direction, DIRECTIONS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from torch import nn
 
-from ..errors import unknown_name
+from ..errors import check_choice, unknown_name
 from ..records import SensitivityData
-from .base import LayerDropping, PlanMismatchError, adjust_probability, check_saving
+from .base import DRAWS, LayerDropping, PlanMismatchError, adjust_probability, check_saving
 from .dont_drop_dropout import dont_drop_dropout
 from .dropbp import dropbp
 from .freezing import freezing
@@ -78,9 +79,12 @@ def make_method(
         ValueError: an unknown name or option (the nearest is suggested), a value out of range, or
             sbld without sensitivities.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    check_saving(saving)
+    check_choice("method", name, METHODS)
+    saving = check_saving(saving)
+    own = inspect.signature(METHODS[name]).parameters.keys() - {"model", "draws"}
+    for option in options:
+        if option not in (known := own | {*DRAWS} - {"sensitivity_data"}):
+            raise unknown_name("option", option, known)
     draws = {"seed": seed, **({} if mode is None else {"mode": mode}), **options}
     if name == "none":
         return none(model, **draws)

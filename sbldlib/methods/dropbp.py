@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..dropping.allocation import DROP_MAX, Allocation, weighted_allocation
+from ..dropping.lists import check_sensitivity_data
 from ..dropping.schedules import constant
 from ..dropping.skipping import attach
 from ..errors import check_finite, check_range
@@ -44,15 +45,16 @@ def dropbp(
         attention and MLP by themselves and weighs layers by their operations; here a layer is a
         whole block, and all count alike.
     """
-    num_layers = attach(model).num_layers
+    num_layers, saving = attach(model).num_layers, check_saving(saving)
     allocation = weighted_allocation([1.0] * num_layers)
     if sensitivity_data is not None:
-        check_num_layers("sensitivity_data", sensitivity_data.num_layers, num_layers)
+        measured = check_sensitivity_data(sensitivity_data).num_layers
+        check_num_layers("sensitivity_data", measured, num_layers)
         allocation = _greedy(sensitivity_data.values)
     return LayerDropping(
         "dropbp",
         model,
-        schedule=constant(1 - check_saving(saving)),
+        schedule=constant(1 - saving),
         allocation=allocation,
         effect="skip_backward",
         settings={

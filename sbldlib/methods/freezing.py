@@ -10,7 +10,7 @@ from torch import nn
 
 from ..dropping.allocation import Allocation
 from ..dropping.skipping import attach
-from ..errors import check_positive_int, check_range, unknown_name
+from ..errors import check_choice, check_positive_int, check_range
 from .base import LayerDropping, check_saving
 
 FREEZE_TIMES = {"linear": 1, "cubic": 3}  # the power that spaces the times
@@ -80,11 +80,12 @@ class FreezeSchedule:
     def __init__(
         self, num_layers: int, *, t_0: float, freeze_times: str, saving: float | None
     ) -> None:
-        if freeze_times not in FREEZE_TIMES:
-            raise unknown_name("freeze_times", freeze_times, FREEZE_TIMES)
+        check_choice("freeze_times", freeze_times, FREEZE_TIMES)
         self._depth_L, self._power = np.arange(num_layers) / num_layers, FREEZE_TIMES[freeze_times]
         self.saving = None if saving is None else check_saving(saving)
-        self.t_0 = check_range("t_0", t_0, 0, 1) if self.saving is None else self._start()
+        self.t_0 = check_range("t_0", t_0, 0, 1)
+        if self.saving is not None:
+            self.t_0 = self._start()
         self.times_L = self._times(self.t_0)
 
     def __call__(self, progress: float) -> float:

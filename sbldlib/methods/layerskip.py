@@ -9,7 +9,7 @@ from torch import nn
 
 from ..dropping.allocation import DROP_MAX, weighted_allocation
 from ..dropping.skipping import attach
-from ..errors import check_range, unknown_name
+from ..errors import check_choice, check_range
 from .base import LayerDropping
 from .shaped import ShapedSchedule
 
@@ -44,8 +44,7 @@ def layerskip(
     Source: Elhoushi et al. 2024, arXiv 2404.16710, section 4.1 [S]: S and D are written there as
         exp(t ln 2 / (T-1)) - 1 and exp(l ln 2 / (L-1)) - 1. Its early-exit loss is not taken.
     """
-    if schedule not in SCHEDULES:
-        raise unknown_name("schedule", schedule, SCHEDULES)
+    check_choice("schedule", schedule, SCHEDULES)
     num_layers = attach(model).num_layers
     depth = 2 ** (np.arange(num_layers) / (num_layers - 1)) - 1
     mean_depth = float(depth.mean())

@@ -23,10 +23,11 @@ def linear(model: nn.Module, *, saving: float = 0.2, **draws: Any) -> LayerDropp
 
     Source: Huang et al. 2016, arXiv 1603.09382, equation 4 [S]; the parametrisation by saving [O].
     """
+    saving = check_saving(saving)
     return LayerDropping(
         "linear",
         model,
-        schedule=constant(1 - check_saving(saving)),
+        schedule=constant(1 - saving),
         allocation=weighted_allocation(np.arange(1.0, attach(model).num_layers + 1)),
         settings={"saving": saving},
         **draws,

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..dropping.blocks import check_model
 from ..environment import installed_version
+from ..errors import check_callable, check_folder, check_kind, check_seeds
 from ..losses import device_of
 from ..records import PilotData, Record, StepRecord
 from ..storage.settings import first_difference, read_signed, write_signed
@@ -82,12 +84,24 @@ def run_pilot(
     Source: the variance between baseline and layer dropping over training time is the paper's [P];
         pairs from shared seeds are ours [O], METHOD section 3.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds={tuple(seeds)} must be one or more different seeds")
+    for name, make in (
+        ("make_model", make_model),
+        ("make_data", make_data),
+        ("make_optimizer", make_optimizer),
+        ("make_dropping", make_dropping),
+    ):
+        check_callable(name, make, "a function")
+    for name, told in (("on_run", on_run), ("on_step", on_step)):
+        if told is not None:
+            check_callable(name, told, "a function, or None")
+    seeds = check_seeds("seeds", seeds)
+    check_kind("config", config, TrainConfig, "a TrainConfig")
     if config.budget.flops is not None or config.budget.seconds is not None:
         raise ValueError(f"budget={config.budget} must be steps or tokens: pairs have equal steps")
-    if folder is not None and not key:
-        raise ValueError(f"key={key!r} must name the model and the data where a folder is given")
+    if folder is not None:
+        folder = check_folder("folder", folder)
+        if not check_kind("key", key, str, "text that names the model and the data"):
+            raise ValueError("key='' must name the model and the data where a folder is given")
     runner = _Runner(
         make_model, make_data, make_optimizer, make_dropping, config, on_run, on_step, folder, key
     )
@@ -96,7 +110,7 @@ def run_pilot(
     return PilotData(
         baseline_losses=tuple(baseline.losses for baseline, _ in pairs),
         dropping_losses=tuple(dropping.losses for _, dropping in pairs),
-        seeds=tuple(seeds),
+        seeds=seeds,
         mean_keep=sum(dropping.mean_keep for _, dropping in pairs) / len(pairs),
         seconds=sum(run.seconds for run in runs),
         flops=sum(run.flops for run in runs),
@@ -114,19 +128,28 @@ class _Runner:
     config: TrainConfig
     on_run: Callable[[str], None] | None
     on_step: Callable[[StepRecord], None] | None
-    folder: str | Path | None
+    folder: Path | None
     key: str
 
     def run(self, arm: str, seed: int) -> PilotRun:
         with random_state(seed):
             began = time.perf_counter()
-            model = self.make_model(seed)
+            model = check_model(self.make_model(seed))
             callbacks = [self.make_dropping(model, seed)] if arm == "dropping" else []
-            data, optimizer = self.make_data(seed), self.make_optimizer(model)
+            for made in callbacks:
+                right = "a dropping method, such as sbld(model, sensitivity_data)"
+                check_kind("make_dropping(model, seed)", made, Callback, right)
+            data = self.make_data(seed)
+            optimizer = check_kind(
+                "make_optimizer(model)",
+                self.make_optimizer(model),
+                torch.optim.Optimizer,
+                "an optimizer of torch, such as make_optimizer(model)",
+            )
             settings = self._settings(arm, seed, model, optimizer, callbacks)
             # Pilots of several methods may share a folder, and their baselines with it.
             name = (settings["dropping"] or {}).get("method", arm)
-            file = None if self.folder is None else Path(self.folder) / f"{name}-{seed}.json"
+            file = None if self.folder is None else self.folder / f"{name}-{seed}.json"
             if file is not None and file.exists():
                 return _read(file, settings)
             if self.on_run is not None:

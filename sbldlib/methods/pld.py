@@ -11,10 +11,8 @@ from torch import nn
 from ..dropping.allocation import weighted_allocation
 from ..dropping.schedules import pld_theta, progress_grid
 from ..dropping.skipping import attach
-from ..errors import check_range, unknown_name
+from ..errors import check_positive_int, check_range
 from .base import LayerDropping, check_saving
-
-FIRST_INDEX = (0, 1)
 
 
 def pld(
@@ -42,8 +40,7 @@ def pld(
 
     Source: Zhang & He 2020, arXiv 2010.13369, equations 5 and 6 [S].
     """
-    if first_index not in FIRST_INDEX:
-        raise unknown_name("first_index", first_index, map(str, FIRST_INDEX))
+    first_index = check_positive_int("first_index", first_index, minimum=0, maximum=1)
     num_layers = attach(model).num_layers
     depth = (np.arange(num_layers) + first_index) / num_layers
     schedule = PLDSchedule(float(depth.mean()), theta_bar=theta_bar, gamma=gamma, saving=saving)
@@ -77,7 +74,9 @@ class PLDSchedule:
         self.mean_depth = mean_depth
         self.saving = None if saving is None else check_saving(saving)
         mean_fall = 1 + math.expm1(-self.gamma) / self.gamma
-        self.theta_bar = theta_bar if self.saving is None else self._limit(self.saving, mean_fall)
+        self.theta_bar = check_range("theta_bar", theta_bar, 0, 1, low_open=True)
+        if self.saving is not None:
+            self.theta_bar = self._limit(self.saving, mean_fall)
         self._theta = pld_theta(self.theta_bar, gamma=self.gamma)
 
     def __call__(self, progress: float) -> float:

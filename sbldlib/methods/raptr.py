@@ -10,7 +10,7 @@ from torch import nn
 
 from ..dropping.allocation import weighted_allocation
 from ..dropping.skipping import attach
-from ..errors import check_range
+from ..errors import check_range, items, shown
 from .base import LayerDropping
 from .shaped import ShapedSchedule
 
@@ -76,8 +76,8 @@ def raptr(
 def _check_lengths(path_lengths: Sequence[float], num_layers: int) -> tuple[float, ...]:
     lengths = tuple(
         check_range(f"path_lengths[{stage}]", length, 2, num_layers, low_open=True)
-        for stage, length in enumerate(path_lengths)
+        for stage, length in enumerate(items("path_lengths", path_lengths))
     )
     if not lengths or list(lengths) != sorted(lengths):
-        raise ValueError(f"path_lengths={tuple(path_lengths)} must be lengths that do not fall")
+        raise ValueError(f"path_lengths={shown(lengths)} must be lengths that do not fall")
     return lengths

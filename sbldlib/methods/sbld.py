@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from ..dropping.allocation import DROP_MAX, sensitivity_allocation
-from ..dropping.lists import create_block_allow_lists
-from ..dropping.schedules import Schedule, constant, with_full_depth
+from ..dropping.lists import check_lists, check_sensitivity_data, create_block_allow_lists
+from ..dropping.schedules import Schedule, check_schedule, constant, with_full_depth
 from ..dropping.skipping import attach
+from ..errors import check_range
 from ..records import LayerLists, SensitivityData, check_num_layers
 from .base import LayerDropping, check_saving
 
@@ -52,13 +53,18 @@ def sbld(
 
     Source: Zeng et al. 2023, doi 10.1609/aaai.v37i9.26321 [P], with METHOD section 4 [O].
     """
-    check_num_layers("sensitivity_data", sensitivity_data.num_layers, attach(model).num_layers)
-    lists = lists or create_block_allow_lists(sensitivity_data)
-    check_num_layers("lists", lists.num_layers, sensitivity_data.num_layers)
-    schedule = scheduler or constant(1 - check_saving(saving))
+    num_layers = attach(model).num_layers
+    measured = check_sensitivity_data(sensitivity_data).num_layers
+    check_num_layers("sensitivity_data", measured, num_layers)
+    lists = create_block_allow_lists(sensitivity_data) if lists is None else check_lists(lists)
+    check_num_layers("lists", lists.num_layers, num_layers)
+    saving = check_saving(saving)
+    schedule = constant(1 - saving) if scheduler is None else check_schedule("scheduler", scheduler)
     asked = getattr(schedule, "saving", saving if scheduler is None else None)
-    if full_depth_start or full_depth_end:
-        schedule = with_full_depth(schedule, start=full_depth_start, end=full_depth_end)
+    start = check_range("full_depth_start", full_depth_start, 0, 1, high_open=True)
+    end = check_range("full_depth_end", full_depth_end, 0, 1, high_open=True)
+    if start or end:
+        schedule = with_full_depth(schedule, start=start, end=end)
     return LayerDropping(
         "sbld",
         model,
@@ -69,10 +75,10 @@ def sbld(
         settings={
             "block": lists.block,
             "weight": weight,
-            "drop_max": drop_max,
+            "drop_max": float(drop_max),
             "saving": asked,
-            "full_depth_start": full_depth_start,
-            "full_depth_end": full_depth_end,
+            "full_depth_start": start,
+            "full_depth_end": end,
         },
         seed=seed,
         **draws,

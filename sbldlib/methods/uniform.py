@@ -22,10 +22,11 @@ def uniform(model: nn.Module, *, saving: float = 0.2, **draws: Any) -> LayerDrop
 
     Source: Fan, Grave & Joulin 2019, arXiv 1909.11556 [S].
     """
+    saving = check_saving(saving)
     return LayerDropping(
         "uniform",
         model,
-        schedule=constant(1 - check_saving(saving)),
+        schedule=constant(1 - saving),
         allocation=weighted_allocation(np.ones(attach(model).num_layers)),
         settings={"saving": saving},
         **draws,

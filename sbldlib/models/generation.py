@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_flag, check_kind, check_positive_int, check_range
 from .cache import KeyValueCache
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def check_tokens(tokens_BT: Tensor, vocabulary_size: int) -> None:
 
     Reads the values, for which a GPU has to be waited for: once, at the door.
     """
+    check_kind("tokens", tokens_BT, Tensor, "a tensor, [batch, tokens]")
     if tokens_BT.ndim != 2 or tokens_BT.numel() == 0:
         shape = tuple(tokens_BT.shape)
         raise ValueError(f"tokens of shape {shape} must be [batch, tokens] with at least one each")
@@ -60,7 +61,9 @@ def generate(
     check_range("temperature", temperature, 0, math.inf, high_open=True)
     if top_k is not None and check_positive_int("top_k", top_k) > config.vocabulary_size:
         raise ValueError(f"top_k={top_k} is more than vocabulary_size={config.vocabulary_size}")
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_kind("generator", generator, torch.Generator, "a torch.Generator, or None")
+    use_cache = check_flag("use_cache", use_cache)
     cache = KeyValueCache(config.num_layers) if use_cache else None
     with _evaluation(model):
         for _ in range(num_tokens):

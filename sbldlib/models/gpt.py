@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import check_positive_int, unknown_name
+from ..errors import check_choice, check_kind, check_seed, unknown_name
 from . import files, generation
 from .cache import KeyValueCache, LayerCache
 from .gpt_config import ACTIVATIONS, PRESETS, GPTConfig, flops_per_token
@@ -107,7 +107,9 @@ class GPT(nn.Module):
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
-        self.config = config
+        right = "a GPTConfig; GPT.from_preset('tiny') makes a model by name"
+        self.config = check_kind("config", config, GPTConfig, right)
+        seed = check_seed("seed", seed)
         self.activation_recomputation = False
         # torch's layers draw weights of their own at construction; on "meta" nothing is drawn.
         with torch.device("meta"):
@@ -117,7 +119,7 @@ class GPT(nn.Module):
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
             self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
         self.to_empty(device=torch.get_default_device())
-        self._draw_weights(check_positive_int("seed", seed, minimum=0))
+        self._draw_weights(seed)
 
     @classmethod
     def from_preset(cls, name: str, seed: int = 0, **changes: Any) -> GPT:
@@ -131,8 +133,7 @@ class GPT(nn.Module):
         Raises:
             ValueError: an unknown name or field (the nearest is suggested), or a bad value.
         """
-        if name not in PRESETS:
-            raise unknown_name("preset", name, PRESETS)
+        check_choice("preset", name, PRESETS)
         known = [field.name for field in fields(GPTConfig)]
         for field in changes:
             if field not in known:
@@ -242,14 +243,14 @@ class GPT(nn.Module):
 
     def _embed(self, tokens_BT: Tensor, start: int) -> Tensor:
         """Embeddings of tokens whose first stands at position `start`."""
-        if tokens_BT.ndim != 2:
-            raise ValueError(f"tokens of shape {tuple(tokens_BT.shape)} must be [batch, tokens]")
+        if not isinstance(tokens_BT, Tensor) or tokens_BT.ndim != 2:
+            generation.check_tokens(tokens_BT, self.config.vocabulary_size)
         end = start + tokens_BT.shape[1]
         if end > self.config.context_length:
             raise ValueError(f"{end} tokens exceed context_length={self.config.context_length}")
         try:
             token_BTD = self.token_embedding(tokens_BT)
-        except IndexError:
+        except (IndexError, RuntimeError):  # found out here, for a GPU's tokens must not be read
             generation.check_tokens(tokens_BT, self.config.vocabulary_size)
             raise
         return self.embedding_dropout(token_BTD + self.position_embedding.weight[start:end])

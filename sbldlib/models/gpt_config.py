@@ -9,10 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ..errors import check_positive_int, check_range, unknown_name
+from ..errors import check_choice, check_flag, check_positive_int, check_range
 
 # Names of GELU, and what torch calls its approximation.
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
+# Far beyond any model that was trained; above them one that was mistyped would fill the memory.
+MAXIMUM = {
+    "vocabulary_size": 2**24,
+    "context_length": 2**24,
+    "num_layers": 10_000,
+    "num_heads": 2**16,
+    "width": 2**17,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,8 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "context_length", "num_layers", "num_heads", "width"):
-            object.__setattr__(self, name, check_positive_int(name, getattr(self, name)))
+            number = check_positive_int(name, getattr(self, name), maximum=MAXIMUM[name])
+            object.__setattr__(self, name, number)
         if self.width % self.num_heads:
             raise ValueError(
                 f"width={self.width} must be a multiple of num_heads={self.num_heads}, such as "
@@ -59,10 +68,8 @@ class GPTConfig:
         )
         object.__setattr__(self, "dropout", dropout)
         object.__setattr__(self, "init_std", init_std)
-        if not isinstance(self.bias, bool):
-            raise ValueError(f"bias={self.bias!r} must be True or False")
-        if self.activation not in ACTIVATIONS:
-            raise unknown_name("activation", self.activation, ACTIVATIONS)
+        object.__setattr__(self, "bias", check_flag("bias", self.bias))
+        check_choice("activation", self.activation, ACTIVATIONS)
 
 
 # At width 64 an init_std of 0.02 learns far slower than 0.1.

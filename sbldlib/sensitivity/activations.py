@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .measurement import BlockCall, Measurement, activation_of, in_place_of_blocks, is_residual
+from .measurement import (
+    BlockCall,
+    Measurement,
+    activation_of,
+    at_full_depth,
+    in_place_of_blocks,
+    is_residual,
+)
 
 
 def block_influence(measurement: Measurement) -> list[list[float]]:
@@ -51,10 +58,11 @@ def _by_layer(measurement: Measurement, score: Callable[[Tensor], Tensor]) -> li
                 )
             # Single precision cannot tell an angle of 0.0003 from none.
             cosine = F.cosine_similarity(given.double(), activation.double(), dim=-1).clamp(-1, 1)
-            scores[layer].append(float(score(cosine)))
+            where = at_full_depth(len(scores[layer]))
+            scores[layer].append(measurement.finite_score(float(score(cosine)), layer, where))
         return output
 
     with torch.no_grad(), in_place_of_blocks(measurement.skipping, watch):
-        for batch in measurement.batches:
-            measurement.loss(measurement.model, batch)
+        for number, batch in measurement.batches:
+            measurement.loss_of(batch, at_full_depth(number))
     return [scores[layer] for layer in measurement.layers]

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from ..dropping.skipping import attach, skip_layers
-from ..losses import evaluate_loss, next_token_loss
+from ..errors import check_seeds
+from ..losses import next_token_loss
 from ..records import SensitivityData
 from .estimate import data_from_samples
-from .measurement import Loss, finite
+from .measurement import Loss, mean_loss
 
 
 def convergence_sensitivities(
@@ -47,8 +48,7 @@ def convergence_sensitivities(
 
     Source: reconstruction, METHOD section 1 [O].
     """
-    if len(seeds) < 2 or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds={tuple(seeds)} must be at least two different ones")
+    seeds = check_seeds("seeds", seeds, minimum=2)
     num_layers = attach(model).num_layers
 
     def end_loss(seed: int, layers_off: set[int]) -> float:
@@ -59,7 +59,7 @@ def convergence_sensitivities(
             train_briefly(trained, seed)
         skip_layers(trained, layers_off)  # whatever the loop left behind
         where = f"after training without {sorted(layers_off)} from seed {seed}"
-        return finite(evaluate_loss(trained, batches, loss), where)
+        return mean_loss(trained, batches, loss, where)
 
     gaps: list[list[float]] = [[] for _ in range(num_layers)]
     for seed in seeds:

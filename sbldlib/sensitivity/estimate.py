@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..dropping.skipping import attach
-from ..errors import check_layers, check_positive_int, unknown_name
+from ..errors import check_callable, check_choice, check_layers, check_positive_int, shown
 from ..losses import evaluation_mode, next_token_loss
 from ..records import SensitivityData
 from .activations import angular_distance, block_influence
@@ -130,11 +130,17 @@ def _measure(
     rows_at_once: int | None = None,
 ) -> SensitivityData:
     """Check what was given, then estimate in evaluation mode; the model is left as it was."""
-    if method not in ESTIMATORS:
-        raise unknown_name("method", method, ESTIMATORS)
+    skipping = attach(model)
+    check_choice("method", method, ESTIMATORS)
+    check_callable("loss", loss, "a function of model and batch, such as next_token_loss")
+    if not (hasattr(batches, "__len__") and hasattr(batches, "__getitem__")):
+        raise ValueError(
+            f"batches={shown(batches)} must be a list of batches, for one is not enough"
+        )
     if len(batches) < 2:
         raise ValueError(f"batches holds {len(batches)}; a standard error needs at least 2")
-    skipping = attach(model)
+    if iteration is not None:
+        iteration = check_positive_int("iteration", iteration, minimum=0)
     asked = range(skipping.num_layers) if layers is None else layers
     measurement = Measurement(
         model=model,

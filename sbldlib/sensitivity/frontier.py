@@ -11,8 +11,8 @@ from torch import nn
 from ..dropping.plan import draw_active_layers
 from ..dropping.skipping import attach
 from ..errors import check_positive_int
-from ..losses import evaluate_loss, next_token_loss
-from .measurement import Loss, finite
+from ..losses import next_token_loss
+from .measurement import Loss, mean_loss
 
 
 def losses_under_dropping(
@@ -55,7 +55,7 @@ def losses_under_dropping(
         if off not in known:
             skipping.set_skipped(off)
             where = f"without layers {sorted(off)}" if off else "at full depth"
-            known[off] = finite(evaluate_loss(model, batches, loss), where)
+            known[off] = mean_loss(model, batches, loss, where)
         return known[off]
 
     draws = (

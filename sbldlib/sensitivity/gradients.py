@@ -12,7 +12,7 @@ from .measurement import (
     BlockCall,
     Measurement,
     activation_of,
-    finite,
+    at_full_depth,
     in_place_of_blocks,
     is_residual,
     squared_norms,
@@ -36,12 +36,15 @@ def gradient_norm(measurement: Measurement) -> list[list[float]]:
     members = [[place[id(p)] for p in b.parameters() if id(p) in place] for b in blocks]
     norms: list[list[float]] = [[] for _ in blocks]
     with torch.enable_grad():
-        for batch in measurement.batches:
-            loss = measurement.loss(measurement.model, batch)
-            finite(loss, "at full depth")
+        for number, batch in measurement.batches:
+            loss = measurement.loss_of(batch, at_full_depth(number))
             squared = squared_norms(torch.autograd.grad(loss, parameters, allow_unused=True))
-            for found, chosen in zip(norms, members, strict=True):
-                found.append(float(squared[chosen].sum()))
+            scores = [float(squared[chosen].sum()) for chosen in members]
+            for place in reversed(range(len(scores))):  # the way that a gradient goes
+                layer = measurement.layers[place]
+                measurement.finite_score(scores[place], layer, at_full_depth(number))
+            for found, score in zip(norms, scores, strict=True):
+                found.append(score)
     return norms
 
 
@@ -59,16 +62,22 @@ def dropbp(measurement: Measurement) -> list[list[float]]:
     off: set[int] = set()
     gate = _gated(measurement, off)
     with torch.enable_grad(), in_place_of_blocks(measurement.skipping, gate):
-        for batch in measurement.batches:
+        for number, batch in measurement.batches:
             off.clear()
-            loss = measurement.loss(measurement.model, batch)
-            finite(loss, "at full depth")
+            loss = measurement.loss_of(batch, at_full_depth(number))
             full = _norms(loss, parameters)
+            if not bool(torch.isfinite(full).all()):
+                raise ValueError(
+                    f"the gradient is not finite {at_full_depth(number)}, though its loss is; "
+                    "no layer's part of it can be told"
+                )
             for place, layer in enumerate(measurement.layers):
                 off.clear()
                 off.add(layer)
                 difference = full - _norms(loss, parameters)
-                changes[place].append(float(difference.square().sum()))
+                score = float(difference.square().sum())
+                where = f"without its backward, on batch {number}"
+                changes[place].append(measurement.finite_score(score, layer, where))
     return changes
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 
-from .measurement import Measurement, activation_of, finite, loss_without, with_activation
+from .measurement import (
+    Measurement,
+    activation_of,
+    at_full_depth,
+    finite,
+    loss_without,
+    with_activation,
+)
 from .side_by_side import CannotStackError, SideBySide
 
 
@@ -21,31 +28,31 @@ def loss_delta(measurement: Measurement) -> list[list[float]]:
     deltas: list[list[float]] = [[] for _ in measurement.layers]
     side_by_side: SideBySide | None = SideBySide(measurement)
     with torch.no_grad():
-        for batch in measurement.batches:
+        for number, batch in measurement.batches:
             found = None
             if side_by_side is not None:
                 try:
-                    found = side_by_side.losses(batch)
+                    found = side_by_side.losses(batch, number)
                 except CannotStackError:
                     side_by_side = None
-            full, without = found or _one_by_one(measurement, batch)
+            full, without = found or _one_by_one(measurement, batch, number)
             for place, loss in enumerate(without):
                 deltas[place].append(loss - full)
     return deltas
 
 
-def _one_by_one(measurement: Measurement, batch: Any) -> tuple[float, list[float]]:
+def _one_by_one(measurement: Measurement, batch: Any, number: int) -> tuple[float, list[float]]:
     """The loss at full depth, and without each layer; what comes before that one is replayed."""
     skipping, outputs = measurement.skipping, _Copies()
     skipping.recorded = outputs
     try:
-        full = finite(measurement.loss(measurement.model, batch), "at full depth")
+        full = finite(measurement.loss(measurement.model, batch), at_full_depth(number))
     finally:
         skipping.recorded = None
     without = []
     for layer in measurement.layers:
         replay = {earlier: _copy(outputs[earlier]) for earlier in range(layer)}
-        without.append(loss_without(measurement, layer, replay, batch))
+        without.append(loss_without(measurement, layer, replay, batch, number))
     return full, without
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..dropping.skipping import Skipping
-from ..losses import to_device
+from ..errors import shown
+from ..losses import evaluate_loss, evaluation_mode, num_targets, to_device
 
 Loss = Callable[[nn.Module, Any], Tensor]
 Instead = Callable[[int, Callable[..., Any], tuple, dict], Any]
@@ -39,9 +40,25 @@ class Measurement:
     rows_at_once: int | None = None
 
     @property
-    def batches(self) -> Iterator[Any]:
-        """The batches, on the model's device."""
-        return (to_device(batch, self.model) for batch in self.given_batches)
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """The batches with their numbers, on the model's device."""
+        moved = (to_device(batch, self.model) for batch in self.given_batches)
+        return enumerate(moved)
+
+    def loss_of(self, batch: Any, where: str) -> Tensor:
+        """The loss of a batch; ValueError saying where it is not one finite number."""
+        loss = self.loss(self.model, batch)
+        finite(loss, where)
+        return loss
+
+    def finite_score(self, score: float, layer: int, where: str) -> float:
+        """A layer's score, or ValueError naming the layer where it is not finite."""
+        if not math.isfinite(score):
+            raise ValueError(
+                f"{self.name(layer)}: the score is {score!r} {where}; it must be finite: look at "
+                "the layer's weights, and at what this batch holds"
+            )
+        return score
 
     def name(self, layer: int) -> str:
         """A layer's number with its path in the model."""
@@ -112,21 +129,45 @@ def is_residual(given: Any, output: Any) -> bool:
     return both and not (given.is_nested or output.is_nested) and given.shape == output.shape
 
 
-def finite(value: float | Tensor, where: str) -> float:
-    """The loss as a number, or ValueError saying where it was not finite."""
-    number = float(value.detach() if isinstance(value, Tensor) else value)
+def at_full_depth(batch_number: int) -> str:
+    """Where a loss was taken, in words."""
+    return f"at full depth, on batch {batch_number}"
+
+
+def finite(value: Any, where: str) -> float:
+    """The loss as a number, or ValueError saying where it was not one finite number."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+    is_number = isinstance(value, (int, float, Tensor)) and getattr(value, "numel", int)() < 2
+    if not is_number:
+        raise ValueError(f"loss returned {shown(value)} {where}; it must be one number")
+    number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"loss={number!r} {where}; it must be finite")
     return number
 
 
-def loss_without(measurement: Measurement, layer: int, replay: dict[int, Any], batch: Any) -> float:
-    """The loss without one layer, some blocks' outputs given by `replay`."""
+def mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss, where: str) -> float:
+    """The mean over batches in evaluation mode, or ValueError naming one that is not finite."""
+    mean = evaluate_loss(model, batches, loss)
+    if not math.isfinite(mean):
+        with torch.no_grad(), evaluation_mode(model):
+            for number, batch in enumerate(batches):
+                if num_targets(batch):
+                    finite(loss(model, to_device(batch, model)), f"{where}, on batch {number}")
+    return finite(mean, where)
+
+
+def loss_without(
+    measurement: Measurement, layer: int, replay: dict[int, Any], batch: Any, number: int
+) -> float:
+    """The loss of a batch without one layer, some blocks' outputs given by `replay`."""
+    where = f"without {measurement.name(layer)}, on batch {number}"
     skipping = measurement.skipping
     skipping.replay = replay
     skipping.set_skipped({layer})
     try:
-        return finite(measurement.loss(measurement.model, batch), f"without layer {layer}")
+        return finite(measurement.loss(measurement.model, batch), where)
     finally:
         skipping.replay, skipping.skipped = {}, frozenset()
 

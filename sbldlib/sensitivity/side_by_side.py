@@ -20,6 +20,7 @@ from .measurement import (
     BlockCall,
     Measurement,
     activation_of,
+    at_full_depth,
     finite,
     in_place_of_blocks,
     is_residual,
@@ -49,8 +50,8 @@ class SideBySide:
         self._measurement = measurement
         self.trusted: set[type] = set()
 
-    def losses(self, batch: Any) -> tuple[float, list[float]]:
-        """The loss at full depth, and without each layer asked for.
+    def losses(self, batch: Any, number: int) -> tuple[float, list[float]]:
+        """The loss of a batch at full depth, and without each layer asked for.
 
         Raises:
             CannotStackError: the blocks have to be run one variant after another.
@@ -63,13 +64,14 @@ class SideBySide:
         run_block: Any = torch.compiler.disable(forward.run_block, recursive=False)
         with in_place_of_blocks(skipping, run_block):
             full = asked.loss(asked.model, batch)
-        full, last = finite(full, "at full depth"), skipping.num_layers - 1
+        full, last = finite(full, at_full_depth(number)), skipping.num_layers - 1
         if last not in forward.outputs:
             raise CannotStackError("some block was not run")
         without = []
         for layer in asked.layers:  # the variant's last activation stands for all its blocks
             final = with_activation(forward.outputs[last], forward.variants[layer])
-            without.append(loss_without(asked, layer, {**forward.outputs, last: final}, batch))
+            replay = {**forward.outputs, last: final}
+            without.append(loss_without(asked, layer, replay, batch, number))
         return full, without
 
 
