@@ -6,24 +6,22 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from .cli_training import sensitivity, train
 from .comparison import COMPARISONS, Comparison, ComparisonSummary, Table, compare
 from .comparison.engine import Begun
 from .comparison.tables import answer_rows, table_rows
 from .demo import DemoConfig, DemoRecord, run_demo
 from .doctor import examine
-from .errors import unknown_name
+from .errors import printable, unknown_name
 from .figures import demo_limits, demo_rows, save_demo_figures
+from .terminal import MOST_THREADS, console, plain, print_rows, progress_bar, say, writable
 from .training.launch import launch
 
 app = typer.Typer(
@@ -32,7 +30,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
 # What a terminal of 80 columns has room for; summary.json holds the rest.
 COMPARED = ("arm", "steps", "loss on new text", "to the reference", "exact answers")
 
@@ -47,14 +44,20 @@ def demo(
     steps: Annotated[int, typer.Option(help="Training steps of each arm.")] = DemoConfig.steps,
     saving: Annotated[float, typer.Option(help="Mean drop asked, in (0, 0.4].")] = 0.25,
     seed: Annotated[int, typer.Option(help="Of weights, data order and draws.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads of torch.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("data/runs/demo"),
-    figures: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("figures"),
+    threads: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Processor threads of torch.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder for the record.")] = Path(
+        "data/runs/demo"
+    ),
+    figures: Annotated[Path, typer.Option(callback=writable, help="Folder for figures.")] = Path(
+        "figures"
+    ),
 ) -> None:
     """The whole method once: sensitivities, lists, fit; then full depth, PLD and SBLD."""
     config = _at_the_door(DemoConfig, steps=steps, saving=saving, seed=seed)
     torch.set_num_threads(threads)  # at this size a second thread waits more than it helps
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("text and problems", total=None)
         record = run_demo(
             config,
@@ -66,14 +69,19 @@ def demo(
     path = record.save(out / "demo.json")
     drawn = save_demo_figures(record, figures)
     _print_table(record)
-    console.print(f"record {path}; figures {', '.join(str(p) for p in drawn)}")
+    say(f"record {path}; figures {', '.join(str(p) for p in drawn)}")
+
+
+app.command()(train)
+app.command()(sensitivity)
 
 
 @app.command("compare")
 def compare_(
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(COMPARISONS)}.")] = "cpu",
     out: Annotated[
-        Path | None, typer.Option(help="Folder; default data/runs/compare/PRESET.")
+        Path | None,
+        typer.Option(callback=writable, help="Folder; default data/runs/compare/PRESET."),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="Again and again; default the preset's.")
@@ -82,7 +90,9 @@ def compare_(
     arm: Annotated[
         list[str] | None, typer.Option(help="Keep these arms alone, again and again.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="That share the runs out.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="That share the runs out.")
+    ] = 1,
     stop_after: Annotated[
         float | None, typer.Option(min=0, help="Seconds; begin no run that would end later.")
     ] = None,
@@ -100,11 +110,11 @@ def compare_(
         return
     for table in summary.tables:
         rows = table_rows(summary, table["budget"], columns=COMPARED)
-        _print_rows(rows, f"equal {table['budget']}")
-    _print_rows(answer_rows(summary), "answers")
+        print_rows(rows, f"equal {table['budget']}")
+    print_rows(answer_rows(summary), "answers")
     if summary.missing:
-        console.print(f"{len(summary.missing)} runs are still to be done: call it again")
-    console.print(f"runs and summary in {folder}", style="dim")
+        say(f"{len(summary.missing)} runs are still to be done: call it again")
+    say(f"runs and summary in {folder}", style="dim")
 
 
 @app.command()
@@ -117,7 +127,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         table = RichTable("part", "", "found", "how to mend it")
         mark = {"ok": "[green]ok[/]", "limited": "[yellow]limited[/]", "missing": "[red]missing[/]"}
         for finding in findings:
-            table.add_row(finding.part, mark[finding.state], finding.found, finding.mend)
+            found, mend = plain(finding.found), plain(finding.mend)  # "[lab]" is no markup here
+            table.add_row(finding.part, mark[finding.state], found, mend)
         console.print(table)
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
@@ -156,18 +167,22 @@ def _only(known: Comparison, names: tuple[str, ...]) -> tuple[Table, ...]:
         (table.budget, tuple(arm for arm in table.arms if arm.name in names))
         for table in known.tables
     ]
-    return tuple(Table(budget=budget, arms=few) for budget, few in kept if len(few) > 1)
+    tables = tuple(Table(budget=budget, arms=few) for budget, few in kept if len(few) > 1)
+    if not tables:
+        raise ValueError(f"arm={names} leaves no table of two arms or more; name another as well")
+    return tables
 
 
 def _compare(comparison: Comparison, folder: Path, stop_after: float | None) -> ComparisonSummary:
     """The comparison under a progress bar that says what runs and how long it will take."""
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=None)
 
         def begin(what: Begun) -> None:
             place = f" · {what.done + 1} of {what.total}" if what.total else ""
             left = f" · {what.seconds_left / 60:.0f} min left" if what.seconds_left else ""
-            progress.reset(task, description=f"{what.title}{place}{left}", total=what.steps or None)
+            said = printable(f"{what.title}{place}{left}")
+            progress.reset(task, description=said, total=what.steps or None)
 
         return compare(
             comparison,
@@ -186,28 +201,9 @@ def _at_the_door(kind: type, **values: Any) -> Any:
         raise typer.BadParameter(str(error)) from None
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:36}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
-def _print_rows(rows: Sequence[tuple[str, ...]], title: str | None = None) -> None:
-    """A table whose first row is its header."""
-    header, *body = rows
-    table = RichTable(*header, title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for row in body:
-        table.add_row(*row)
-    console.print(table)
-
-
 def _print_table(record: DemoRecord) -> None:
-    _print_rows(demo_rows(record))
-    console.print(demo_limits(record), style="dim")
+    print_rows(demo_rows(record))
+    say(demo_limits(record), style="dim")
 
 
 if __name__ == "__main__":

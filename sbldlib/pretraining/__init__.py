@@ -1,0 +1,16 @@
+"""Train one of the kit's GPTs in a folder that keeps it, and measure it: `sbld train` and after."""
+
+from __future__ import annotations
+
+from .config import PretrainConfig, text_for
+from .measure import load_pretrained, measure_sensitivities
+from .run import prepare, pretrain
+
+__all__ = [
+    "PretrainConfig",
+    "load_pretrained",
+    "measure_sensitivities",
+    "prepare",
+    "pretrain",
+    "text_for",
+]

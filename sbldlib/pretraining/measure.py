@@ -1,0 +1,77 @@
+"""How sensitive the layers of a trained model are: what `sbld sensitivity` measures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ..errors import check_path, check_positive_int
+from ..models import files
+from ..models.gpt import GPT
+from ..records import SensitivityData
+from ..sensitivity import calculate_sensitivities
+from ..training.checkpoints import load_weights
+from ..training.folder import ANALYSIS
+from .config import ASKED, PretrainConfig, load_config, text_for, unseen_batches
+
+
+def measure_sensitivities(
+    folder: str | Path,
+    *,
+    step: int | str | None = None,
+    method: str = "loss_delta",
+    num_batches: int = 32,
+    corpus: str | Path | None = None,
+) -> SensitivityData:
+    """The sensitivities of a trained model's layers, on batches that no step of its run drew.
+
+    Args:
+        folder: of a run of `pretrain`, or of a model that `GPT.save` wrote.
+        step: of the run's checkpoint; None is the newest, "best" the one with the lowest
+            validation loss.
+        method: a name in `sbldlib.sensitivity.ESTIMATORS`.
+        num_batches: to measure on, >= 2.
+        corpus: a folder of text; None is the run's, and Python's standard library for a model.
+
+    Raises:
+        ValueError: neither a run nor a model is there, or a value out of range.
+        CheckpointError: the run has no such checkpoint, or a damaged one.
+    """
+    path = check_path("folder", folder)
+    check_positive_int("num_batches", num_batches, minimum=2)
+    text = None if corpus is None else str(check_path("corpus", corpus))
+    if (path / files.CONFIG).is_file():
+        if step is not None:
+            raise ValueError(f"step={step!r} is for a run; {str(path)!r} holds a model alone")
+        model, done = GPT.load(path), None
+        data = text_for(model.config, corpus=text)
+    else:
+        model, config, done = load_pretrained(path, step=step)
+        data = dataclasses.replace(config, corpus=text or config.corpus).data()
+    return calculate_sensitivities(
+        model, batches=unseen_batches(data, num_batches), method=method, iteration=done
+    )
+
+
+def load_pretrained(
+    folder: str | Path, *, step: int | str | None = None
+) -> tuple[GPT, PretrainConfig, int]:
+    """The model of a run of `pretrain`, how it was trained, and for how many steps so far.
+
+    Args:
+        folder: of the run; it may be training.
+        step: as for `measure_sensitivities`.
+
+    Raises:
+        ValueError: no such run is there.
+        CheckpointError: it has no such checkpoint, or a damaged one.
+    """
+    path = check_path("folder", folder)
+    asked = path / ANALYSIS / ASKED
+    if not asked.is_file():
+        raise ValueError(
+            f"folder={str(path)!r} holds neither a run of `sbld train` nor a model of GPT.save"
+        )
+    config = load_config(asked)
+    model = GPT.from_preset(config.preset, seed=config.seed)
+    return model, config, load_weights(model, path, step=step)
