@@ -56,6 +56,11 @@ def artefact_path(name: str) -> Path:
     return data_folder() / "runs" / tier() / name
 
 
+def run_folder(name: str) -> Path:
+    """Where a lesson keeps a run that goes on when its cell runs again; a folder for each name."""
+    return artefact_path(name)
+
+
 def data_folder() -> Path:
     """The kit's data folder: $SBLD_DATA, the checkout's, or one in the current folder."""
     if "SBLD_DATA" in os.environ:

@@ -46,6 +46,12 @@ def test_artefacts_of_tiers_do_not_mix(monkeypatch):
     assert lessons.load_artefact("x.json", made_by="00") == {"tier": "cpu"}
 
 
+def test_runs_of_tiers_do_not_mix(monkeypatch, tmp_path):
+    assert lessons.run_folder("one") == tmp_path / "runs" / "cpu" / "one"
+    monkeypatch.setenv("SBLD_TIER", "smoke")
+    assert lessons.run_folder("one") == tmp_path / "runs" / "smoke" / "one"
+
+
 def test_attempt_reports_and_never_raises(capsys):
     def check(answer):
         assert answer == 4, f"2 + 2 is not {answer}"

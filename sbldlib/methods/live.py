@@ -56,6 +56,11 @@ class LiveDropping(Callback):
         """Name and seed, as plain values; the controls' log says the rest."""
         return {"method": "live", "seed": self._seed}
 
+    def identity(self) -> dict[str, Any]:
+        """`describe`, and the order of the layers that sbld goes by."""
+        known = self._sensitivity_data
+        return {**self.describe(), "ranking": None if known is None else list(known.ranking())}
+
     def state_dict(self) -> dict[str, Any]:
         """The state of every method that was at work, and which one is."""
         made = [[*key, method.state_dict()] for key, method in self._made.items()]

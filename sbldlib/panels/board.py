@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -33,6 +34,7 @@ class Board:
             steered: whether a hand steers; else method, saving and toggle only follow.
         """
         self._controls, self._largest_saving, self._steered = controls, largest_saving, steered
+        self._follows: int | None = None  # the thread whose changes of widgets ask for nothing
         self.dropping = widgets.ToggleButton(
             value=controls["dropping"], tooltip="Drop layers, from the next step on"
         )
@@ -59,15 +61,25 @@ class Board:
         self.follow()
 
     def follow(self) -> None:
-        """Let the widgets say what is in force; where no hand steers, also hold its values."""
+        """Let the widgets say what is in force, and hold its values.
+
+        Where a hand steers they hold what is asked for: what they asked themselves, or what a run
+        that was taken up brought along.
+        """
         in_force = self._controls
         self.dropping.description = f"Dropping is {'on' if in_force['dropping'] else 'off'}"
         self.pause.description = "Resume" if in_force.is_paused else "Pause"
-        if not self._steered:
-            self.method.value = in_force["method"]
-            self.saving.max = self._largest_saving[in_force["method"]]
-            self.saving.value = in_force["saving"]
-            self.dropping.value = in_force["dropping"]
+        values = in_force.wanted if self._steered else in_force.values()
+        self._follows = threading.get_ident()  # a hand may move them on another thread meanwhile
+        try:
+            self.method.value = values["method"]
+            self.saving.max = self._largest_saving[values["method"]]
+            # The browser's digits stay, or the slider would move under the hand.
+            if round(self.saving.value, 4) != values["saving"]:
+                self.saving.value = values["saving"]
+            self.dropping.value = values["dropping"]
+        finally:
+            self._follows = None
 
     def show(self, *, state: str, numbers: str, progress: float) -> None:
         """Renew the text and the bar."""
@@ -96,12 +108,17 @@ class Board:
             for follower in (self.dropping, self.method, self.saving):
                 follower.disabled = True
             return
-        self.dropping.observe(lambda change: controls.set("dropping", change["new"]), "value")
+        self.dropping.observe(lambda change: self._ask("dropping", change["new"]), "value")
         # The browser sends 0.30000000000000004.
-        self.saving.observe(lambda change: controls.set("saving", round(change["new"], 4)), "value")
+        self.saving.observe(lambda change: self._ask("saving", round(change["new"], 4)), "value")
         self.method.observe(self._choose_method, "value")
 
     def _choose_method(self, change: dict[str, Any]) -> None:
         # The slider falls to what this method can hold, and asks for it, before the method changes.
-        self.saving.max = self._largest_saving[change["new"]]
-        self._controls.set("method", change["new"])
+        if self._follows != threading.get_ident():
+            self.saving.max = self._largest_saving[change["new"]]
+            self._ask("method", change["new"])
+
+    def _ask(self, name: str, value: Any) -> None:
+        if self._follows != threading.get_ident():
+            self._controls.set(name, value)

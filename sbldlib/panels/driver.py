@@ -7,9 +7,11 @@ own loop. That is what works in JupyterLab, on Colab and in a test alike.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from ..lessons import tier
 
 MODES = ("thread", "sync")
 POLL_SECONDS = 0.03
+PATIENCE_SECONDS = 60.0  # for a step in progress, and for what is saved after it
 BROKEN_IPYKERNEL = "7.0.0"
 
 
@@ -61,10 +64,17 @@ class Driver:
         error: what ended it before its time, or None.
     """
 
-    def __init__(self, make_steps: Callable[[], Iterator[Any]]):
+    def __init__(
+        self, make_steps: Callable[[], Iterator[Any]], *, stop: Callable[[], object] | None = None
+    ):
+        """
+        Args:
+            make_steps: gives the generator, in the thread that takes its steps.
+            stop: asks the generator to end at its next step; called from any thread.
+        """
         self.records: list[Any] = []
         self.error: BaseException | None = None
-        self._make_steps = make_steps
+        self._make_steps, self._stop = make_steps, stop
         self._thread: threading.Thread | None = None
 
     @property
@@ -75,20 +85,45 @@ class Driver:
     def run(self) -> None:
         """Take every step; what is raised is kept for `check`."""
         try:
-            for record in self._make_steps():
-                self.records.append(record)
+            steps = self._make_steps()
+            try:
+                for record in steps:
+                    self.records.append(record)
+            finally:
+                # The traceback that is kept keeps the generator too, which would never be closed.
+                getattr(steps, "close", lambda: None)()
         except BaseException as error:  # a thread has nobody above it to tell
             self.error = error
 
     def run_in_thread(self) -> None:
         """Start `run` in a thread that ends with the process."""
         self._thread = threading.Thread(target=self.run, name="sbld panel", daemon=True)
+        _STARTED.add(self)
         self._thread.start()
+
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Ask for the end at the next step and wait for it; whether it came within the time."""
+        if self._stop is not None:
+            self._stop()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.is_running
 
     def check(self) -> None:
         """Raise what the run raised."""
         if self.error is not None:
             raise self.error
+
+
+_STARTED: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A daemon thread is cut off where it stands; a run ends at a step, and saved."""
+    for driver in list(_STARTED):
+        if driver.is_running:
+            driver.stop()
 
 
 async def watch(driver: Driver, refresh: Callable[[], float]) -> None:

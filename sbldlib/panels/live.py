@@ -254,8 +254,8 @@ class LiveTraining:
         if not self._driver.is_running:
             if not self.controls[STOP]:
                 return f"Finished after {num_steps} steps."
-            kept = "" if self._folder is None else ", and saved; run it again to go on"
-            return f"Stopped after {num_steps} steps{kept}."
+            kept = "" if self._folder is None else " They are saved: run it again to go on."
+            return f"Stopped after {num_steps} steps.{kept}"
         if self.controls.is_paused:
             return f"Paused before step {num_steps + 1}."
         if not self.controls["dropping"]:

@@ -129,3 +129,16 @@ def test_what_cannot_be_chosen_is_named():
         live.method("unform", 0.2)
     with pytest.raises(ValueError, match=r"saving=1.2"):
         live.method("uniform", 1.2)
+
+
+def test_another_order_of_the_layers_is_another_run():
+    model = gpt(4)
+    orders = [(3.0, 2.0, 1.0, 0.0), (6.0, 5.0, 1.0, 0.5), (0.0, 1.0, 2.0, 3.0)]
+    same, scaled, other = (
+        LiveDropping(
+            model, sensitivity_data=SensitivityData(values=values, standard_errors=(0.0,) * 4)
+        ).identity()
+        for values in orders
+    )
+    assert same == scaled != other
+    assert LiveDropping(model).identity()["ranking"] is None

@@ -77,6 +77,33 @@ def test_what_ends_a_thread_is_kept_for_check():
         broken.check()
 
 
+def test_a_driver_is_stopped_and_waited_for():
+    asked, go = threading.Event(), threading.Event()
+    held = Driver(lambda: (go.wait(10) and step for step in range(3)), stop=asked.set)
+    held.run_in_thread()
+    assert held.stop(0.01) is False and asked.is_set() and held.is_running
+    go.set()
+    assert held.stop() is True and not held.is_running
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_generator_is_closed_whatever_ended_it(fails):
+    closed = []
+
+    def steps():
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    driver = Driver(steps)
+    if fails:
+        driver.records = None  # the next append raises, and its traceback is kept
+    driver.run()
+    assert closed == [True] and (driver.error is not None) == fails
+
+
 def test_the_last_refresh_comes_after_the_last_record():
     go, seen = threading.Event(), []
     held = Driver(lambda: (go.wait(10) and step for step in range(3)))

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from small import gpt, random_batches
 from sbldlib import (
     Budget,
     Controls,
+    RunRecord,
     SensitivityData,
     TrainConfig,
     make_optimizer,
@@ -21,6 +27,7 @@ from sbldlib import (
 from sbldlib.methods import METHODS
 from sbldlib.methods.live import LiveDropping
 from sbldlib.panels import LiveTraining
+from sbldlib.training.folder import RunMismatchError, read_ledger
 
 NUM_LAYERS = 6
 SENSITIVITY = SensitivityData(
@@ -344,3 +351,121 @@ def test_a_panel_starts_once_and_has_a_record_at_its_end():
     panel.start("sync")
     with pytest.raises(RuntimeError, match="started before"):
         panel.start("sync")
+
+
+# ---- a run that is kept
+
+
+def test_a_panel_that_was_stopped_goes_on_with_all_it_had(tmp_path):
+    async def scenario(panel):
+        await until(lambda: num_steps(panel) > 3)
+        panel.board.saving.value = 0.4
+        panel.board.method.value = "uniform"
+        await until(lambda: panel.controls["method"] == "uniform")
+        seen = num_steps(panel)
+        await until(lambda: num_steps(panel) > seen + 3)
+
+    first = steered(scenario, steps=60, folder=tmp_path)
+    stopped = first.record()
+    assert stopped.outcome == "stopped" and "saved: run it again to go on" in first.text
+    second = make_panel(steps=60, folder=tmp_path, data=SlowBatches(0))
+    second.start("sync")
+    run = second.record()
+    assert (run.outcome, len(run)) == ("completed", 60)
+    assert run.steps[: len(stopped)] == stopped.steps
+    assert [(r["step"], r["exact"]) for r in run.resumes] == [(len(stopped), True)]
+    assert run.steps[-1].controls == {"dropping": True, "method": "uniform", "saving": 0.4}
+    board = second.board
+    assert (board.method.value, board.saving.value) == ("uniform", 0.4)
+    assert "step 60 of 60" in second.text and f"{run.flops_saved:.0%}" in second.text
+    assert len(second._picture._losses) == 60 and second._picture._num_changes == 2
+    replayed = make_panel(steps=60, replay=run.controls_log).start("sync").record()
+    assert replayed.losses == run.losses and replayed.controls_log == run.controls_log
+
+
+def test_a_panel_s_finished_run_is_shown_and_not_trained_again(tmp_path):
+    run = make_panel(folder=tmp_path, replay=SCRIPT).start("sync").record()
+    assert run.losses == make_panel(replay=SCRIPT).start("sync").record().losses
+    again = make_panel(folder=tmp_path, replay=SCRIPT, data=random_batches(5))
+    again.start("sync")
+    assert again.record() == run
+    assert "Finished after 12 steps." in again.text and "step 12 of 12" in again.text
+    anew = make_panel(folder=tmp_path, replay=SCRIPT, resume="never").start("sync").record()
+    assert anew.losses == run.losses and anew != run
+
+
+def test_an_interrupted_wait_ends_the_run_at_a_step_and_it_goes_on(tmp_path):
+    async def interrupted():
+        panel = make_panel(steps=50, data=SlowBatches(), folder=tmp_path).start("thread")
+        waiting = asyncio.create_task(panel.wait())
+        await until(lambda: num_steps(panel) > 3)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError, match="saved: run it again to go on"):
+            await waiting
+        assert not panel._driver.is_running
+        return panel.record()
+
+    stopped = asyncio.run(interrupted())
+    assert stopped.outcome == "stopped" and 4 <= len(stopped) < 50
+    panel = make_panel(steps=50, data=SlowBatches(0), folder=tmp_path)
+    run = panel.start("sync").record()
+    assert run.losses == make_panel(steps=50).start("sync").record().losses
+    assert run.resumes[0]["step"] == len(stopped) and run.controls_log == ()
+
+
+def test_a_signal_ends_an_inline_run_at_a_step(tmp_path):
+    class Interrupting:
+        def batch(self, step: int, micro_batch: int = 0):
+            if step == 5:
+                signal.raise_signal(signal.SIGINT)
+            return SlowBatches(0).batch(step)
+
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 6 steps, saved in"):
+        make_panel(data=Interrupting(), folder=tmp_path).start("sync")
+    assert len(RunRecord.load(tmp_path / "run.json")) == 6
+
+
+def test_a_step_that_takes_long_is_not_waited_for_for_ever(monkeypatch):
+    panel = make_panel()
+    monkeypatch.setattr(panel._driver, "stop", lambda: False)
+    with pytest.warns(RuntimeWarning, match="the step in progress takes long"):
+        panel.stop()
+
+
+def test_the_end_of_the_program_ends_the_run_at_a_step(tmp_path):
+    program = f"""
+import asyncio
+from panels.test_live import SlowBatches, make_panel, num_steps, until
+
+async def begin():
+    panel = make_panel(steps=100_000, data=SlowBatches(), folder={str(tmp_path)!r}).start("thread")
+    await until(lambda: num_steps(panel) > 3)
+
+asyncio.run(begin())
+"""
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = RunRecord.load(tmp_path / "run.json")
+    assert run.outcome == "stopped" and len(run) > 3
+    assert len(read_ledger(tmp_path)) == len(run)
+
+
+def test_another_run_s_folder_is_refused(tmp_path):
+    make_panel(folder=tmp_path, steps=2).start("sync")
+    with pytest.raises(RunMismatchError, match=r"budget\.steps=3 is asked for"):
+        make_panel(folder=tmp_path, steps=3).start("sync")
+
+
+def test_the_board_shows_what_others_asked_for_and_asks_for_nothing_itself():
+    panel = make_panel(num_layers=4, method="uniform", saving=0.4, steps=3)
+    panel.controls.set("method", "pld")
+    panel.controls.set("saving", 0.2)
+    asked = panel.controls.wanted
+    panel.board.follow()
+    assert (panel.board.method.value, panel.board.saving.value) == ("pld", 0.2)
+    assert panel.board.saving.max == 0.2 and panel.controls.wanted == asked
+    panel.board.saving.value = 0.10000000000000003
+    panel.board.follow()
+    assert panel.board.saving.value == 0.10000000000000003
+    assert panel.controls.wanted["saving"] == 0.1
