@@ -149,9 +149,10 @@ def check_seed(field: str, value: Any) -> int:
 
 def check_seeds(field: str, seeds: Iterable[Any], *, minimum: int = 1) -> tuple[int, ...]:
     """Return `seeds` as a tuple, or raise ValueError for too few of them or one named twice."""
-    named = tuple(check_seed(f"{field}[{i}]", seed) for i, seed in enumerate(items(field, seeds)))
+    named = tuple(check_seed(field, seed) for seed in items(field, seeds))
     if len(named) < minimum or len(set(named)) != len(named):
-        raise ValueError(f"{field}={shown(named)} must be {minimum} or more different seeds")
+        least = {1: "one", 2: "two"}.get(minimum, str(minimum))
+        raise ValueError(f"{field}={shown(named)} must be {least} or more different seeds")
     return named
 
 

@@ -15,11 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import check_positive_int, unknown_name
+from ..errors import check_choice, check_positive_int, check_seed, items
 from .draws import Draws
 from .text import SPLITS
 
 MAX_DEPTH = 8
+MAX_PROBLEMS = 10**7  # in memory at once
 MAX_TRIES = 10_000  # a split holds a fifth of the problems, so a miss means that it holds none
 
 
@@ -133,11 +134,10 @@ def generate_problems(
         ValueError: unknown kind or split, a depth or number out of range.
     """
     names = check_kinds(kinds)
-    check_depth(depth)
-    check_positive_int("num", num)
-    check_positive_int("seed", seed, minimum=0)
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+    depth = check_depth(depth)
+    num = check_positive_int("num", num, maximum=MAX_PROBLEMS)
+    seed = check_seed("seed", seed)
+    check_choice("split", split, SPLITS)
     return tuple(
         draw_problem(kind, depth, split, Draws(f"problems {kind} {split}", seed, i))
         for i, kind in enumerate(itertools.islice(itertools.cycle(names), num))
@@ -161,20 +161,18 @@ def split_of(key: str) -> str:
 
 def check_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
     """The kinds as a tuple, or ValueError for none or an unknown one."""
-    names = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    names = (kinds,) if isinstance(kinds, str) else tuple(items("kinds", kinds))
     if not names:
         raise ValueError(f"kinds={kinds!r} names no kind; known: {', '.join(sorted(KINDS))}")
-    for name in names:
-        if name not in KINDS:
-            raise unknown_name("kinds", name, KINDS)
-    return names
+    return tuple(check_choice("kinds", name, KINDS) for name in names)
 
 
 def check_depth(depth: int) -> int:
     """The depth, or ValueError where it is outside 1..8."""
-    if check_positive_int("depth", depth) > MAX_DEPTH:
+    number = check_positive_int("depth", depth)
+    if number > MAX_DEPTH:
         raise ValueError(f"depth={depth!r} is outside 1..{MAX_DEPTH}")
-    return depth
+    return number
 
 
 def chance_level(problems: Sequence[Problem]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import check_positive_int
+from ..errors import check_choice, check_kind, check_positive_int, check_seed, items, shown
 from .arithmetic import check_depth, check_kinds, draw_problem
 from .draws import Draws
 from .tokenizer import Tokenizer
@@ -39,7 +39,12 @@ def check_vocabulary(source: TokenFile | Tokenizer | int, vocabulary_size: int) 
         source: whatever has a vocabulary_size, or that number.
         vocabulary_size: of the model; a larger one than the source's is fine (padding).
     """
-    needed = source if isinstance(source, int) else source.vocabulary_size
+    right = "a number of tokens, a Tokenizer or a TokenFile"
+    known = (TokenFile, Tokenizer)
+    is_number = hasattr(source, "__index__")
+    if not is_number:
+        check_kind("source", source, known, right)
+    needed = check_positive_int("source", source if is_number else source.vocabulary_size)  # pyright: ignore
     if needed > check_positive_int("vocabulary_size", vocabulary_size):
         raise ValueError(
             f"vocabulary_size={vocabulary_size} of the model is smaller than the tokens' {needed}; "
@@ -75,8 +80,7 @@ class TokenBatches:
     ) -> None:
         self.context_length = check_positive_int("context_length", context_length)
         self.batch_size = check_positive_int("batch_size", batch_size)
-        self.seed = check_positive_int("seed", seed, minimum=0)
-        self.rank = check_positive_int("rank", rank, minimum=0)
+        self.seed, self.rank = check_seed("seed", seed), check_seed("rank", rank)
         self.tokens = _token_array(tokens, context_length)
         if vocabulary_size is not None:
             known = isinstance(tokens, TokenFile)
@@ -118,16 +122,14 @@ class ProblemBatches:
         rank: int = 0,
         loss_on: str = "answers",
     ) -> None:
-        self.tokenizer = tokenizer
+        right = "a Tokenizer, as train_tokenizer returns it"
+        self.tokenizer = check_kind("tokenizer", tokenizer, Tokenizer, right)
         self.kinds = check_kinds(kinds)
         self.depth = check_depth(depth)
         self.context_length = check_positive_int("context_length", context_length)
         self.batch_size = check_positive_int("batch_size", batch_size)
-        self.seed = check_positive_int("seed", seed, minimum=0)
-        self.rank = check_positive_int("rank", rank, minimum=0)
-        if loss_on not in LOSSES:
-            raise ValueError(f"loss_on={loss_on!r} is not known; known: {', '.join(LOSSES)}")
-        self.loss_on = loss_on
+        self.seed, self.rank = check_seed("seed", seed), check_seed("rank", rank)
+        self.loss_on = check_choice("loss_on", loss_on, LOSSES)
 
     def batch(self, step: int, micro_batch: int = 0) -> Batch:
         """B rows of T tokens; targets are -100 where no loss is asked."""
@@ -174,13 +176,18 @@ class MixedBatches:
     """
 
     def __init__(self, sources: Sequence[BatchSource], num_rows: Sequence[int]) -> None:
-        if not sources or len(sources) != len(num_rows):
+        self.sources = tuple(items("sources", sources))
+        self.num_rows = tuple(
+            check_positive_int("num_rows", num) for num in items("num_rows", num_rows)
+        )
+        if not self.sources or len(self.sources) != len(self.num_rows):
             raise ValueError(
-                f"num_rows={tuple(num_rows)!r} must hold one number for each of the "
-                f"{len(sources)} sources, and there must be one"
+                f"num_rows={self.num_rows!r} must hold one number for each of the "
+                f"{len(self.sources)} sources, and there must be one"
             )
-        self.sources = tuple(sources)
-        self.num_rows = tuple(check_positive_int("num_rows", num) for num in num_rows)
+        for place, source in enumerate(self.sources):
+            if not isinstance(source, BatchSource):
+                raise ValueError(f"sources[{place}]={shown(source)} must have .batch(step)")
         self.batch_size = sum(self.num_rows)
 
     def batch(self, step: int, micro_batch: int = 0) -> Batch:
@@ -218,8 +225,8 @@ def sequential_batches(
     Raises:
         ValueError: a size below 1, or a text too short for the batches asked.
     """
-    check_positive_int("context_length", context_length)
-    check_positive_int("batch_size", batch_size)
+    context_length = check_positive_int("context_length", context_length)
+    batch_size = check_positive_int("batch_size", batch_size)
     array = _token_array(tokens, context_length)
     available = (len(array) - 1) // context_length // batch_size
     asked = check_positive_int(
@@ -242,8 +249,8 @@ def _token_array(tokens: TokenFile | np.ndarray | Tensor, context_length: int) -
     array = tokens.tokens if isinstance(tokens, TokenFile) else np.asarray(tokens)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
-            f"tokens of shape {array.shape} and type {array.dtype} must be whole numbers in one "
-            "dimension"
+            f"tokens={shown(tokens)} of shape {array.shape} and type {array.dtype} must be whole "
+            "numbers in one dimension"
         )
     if len(array) < context_length + 1:
         raise ValueError(

@@ -6,9 +6,7 @@ import hashlib
 
 import numpy as np
 
-from ..errors import check_positive_int
-
-WORD = 2**64
+from ..errors import check_seed
 
 
 class Draws:
@@ -26,11 +24,11 @@ class Draws:
 
     def __init__(self, stream: str, seed: int, *counters: int) -> None:
         assert len(counters) <= 3, "Philox counts within a stream in its fourth word"
-        words = [0, *(_word("counter", counter) for counter in counters)]
+        words = [0, *(check_seed("counter", counter) for counter in counters)]
         words += [0] * (4 - len(words))
         name = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big")
         self._philox = np.random.Philox(
-            key=np.array([_word("seed", seed), name], dtype=np.uint64),
+            key=np.array([check_seed("seed", seed), name], dtype=np.uint64),
             counter=np.array(words, dtype=np.uint64),
         )
         self._spare: list[int] = []
@@ -44,10 +42,3 @@ class Draws:
         if not self._spare:
             self._spare = self._philox.random_raw(64).tolist()
         return self._spare.pop() % bound
-
-
-def _word(field: str, value: int) -> int:
-    number = check_positive_int(field, value, minimum=0)
-    if number >= WORD:
-        raise ValueError(f"{field}={value!r} must be below 2**64")
-    return number

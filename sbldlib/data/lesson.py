@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import check_positive_int
+from ..errors import check_folder, check_positive_int, check_seed
 from .arithmetic import Problem, chance_level, generate_problems
 from .batches import (
     Batch,
@@ -80,16 +80,17 @@ def prepare_lesson_data(
     Raises:
         ValueError: a size out of range, or text that is missing or too short.
     """
-    check_positive_int("context_length", context_length)
-    check_positive_int("batch_size", batch_size)
-    check_positive_int("seed", seed, minimum=0)
-    check_positive_int("arithmetic_rows", arithmetic_rows, minimum=0)
+    context_length = check_positive_int("context_length", context_length)
+    batch_size = check_positive_int("batch_size", batch_size)
+    seed = check_seed("seed", seed)
+    arithmetic_rows = check_positive_int("arithmetic_rows", arithmetic_rows, minimum=0)
+    folder = None if folder is None else check_folder("folder", folder)
     if arithmetic_rows >= batch_size:
         raise ValueError(
             f"arithmetic_rows={arithmetic_rows} leaves no row of text; batch_size={batch_size} "
             f"has room for 0..{batch_size - 1}"
         )
-    check_vocabulary_size(vocabulary_size)
+    vocabulary_size = check_vocabulary_size(vocabulary_size)
     corpus = load_corpus(root, max_bytes=max_bytes)
     tokenizer = cached_tokenizer(corpus, vocabulary_size, folder)
     files = prepare_tokens(corpus, tokenizer, folder)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import check_positive_int, check_range
+from ..errors import check_kind, check_path, check_positive_int, check_range, items, shown
 
 SPLITS = ("train", "validation", "test")
 
@@ -93,14 +93,15 @@ def load_corpus(
     """
     shares = _shares(validation_fraction, test_fraction)
     if max_bytes is not None:
-        check_positive_int("max_bytes", max_bytes)
-    folder = _standard_library() if root is None else Path(root)
-    if not folder.is_dir():
-        raise ValueError(f"root={str(folder)!r} is not a folder; name one that holds text files")
+        max_bytes = check_positive_int("max_bytes", max_bytes)
+    ends = _check_suffixes(suffixes)
+    folder = _standard_library() if root is None else check_path("root", root)
+    if not _is_folder(folder):
+        raise ValueError(f"root={shown(str(folder))} is not a folder; name one that holds texts")
 
     counts = Counter(dict.fromkeys(COUNTS, 0))
     splits: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    for document in _read_documents(folder, suffixes, counts, standard_library=root is None):
+    for document in _read_documents(folder, ends, counts, standard_library=root is None):
         splits[_split_of(document.path, shares)].append(document)
     _check_not_empty(folder, splits, counts)
     if max_bytes is not None:
@@ -122,12 +123,19 @@ def corpus_from_texts(splits: Mapping[str, Sequence[str]], *, source: str = "tex
     Raises:
         ValueError: no "train", a split without text, or a text that lies in two splits.
     """
-    if "train" not in splits:
-        raise ValueError(f"splits={sorted(splits)} has no 'train'")
+    given = check_kind("splits", splits, Mapping, "a dict of texts, {'train': [...], ...}")
+    check_kind("source", source, str, "text")
+    if "train" not in given:
+        raise ValueError(f"splits={shown(list(given))} has no 'train'")
+    splits = {}
+    for split, texts in given.items():
+        check_kind("splits", split, str, "named by text, such as 'train'")
+        name = f"splits[{split!r}]"
+        splits[split] = tuple(check_kind(name, text, str, "texts") for text in items(name, texts))
     homes: dict[str, str] = {}
     for split, texts in splits.items():
         if not any(texts):
-            raise ValueError(f"splits[{split!r}] holds no text")
+            raise ValueError(f"splits[{split!r}]={shown(texts)} holds no text")
         for text in texts:
             if homes.setdefault(text, split) != split:
                 raise ValueError(f"a text lies in {homes[text]!r} and in {split!r}: {text[:40]!r}")
@@ -153,15 +161,28 @@ def _shares(validation_fraction: float, test_fraction: float) -> dict[str, float
     return {"test": test, "validation": validation, "train": 1 - test - validation}
 
 
+def _check_suffixes(suffixes: Sequence[str] | None) -> tuple[str, ...]:
+    """The ends of file names, or ValueError where they are no texts; () where none are asked."""
+    ends = () if suffixes is None else tuple(items("suffixes", suffixes))
+    return tuple(check_kind("suffixes", end, str, "the end of a file's name") for end in ends)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
 def _read_documents(
-    folder: Path, suffixes: Sequence[str] | None, counts: Counter, *, standard_library: bool
+    folder: Path, suffixes: tuple[str, ...], counts: Counter, *, standard_library: bool
 ) -> Iterator[Document]:
     """Every file of text that is no copy of an earlier one, in order of path."""
-    ends = tuple(suffixes) if suffixes else ((".py",) if standard_library else ("",))
+    ends = suffixes or ((".py",) if standard_library else ("",))
     seen: set[str] = set()
     for path in sorted(_walk(folder, ends, standard_library=standard_library)):
         counts["found"] += 1

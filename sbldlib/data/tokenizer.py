@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import check_positive_int
+from ..errors import check_kind, check_positive_int, items
 from ..storage.files import write_atomically
 
 END_OF_TEXT = "<|endoftext|>"
 NUM_BYTES = 256
+MOST_TOKENS = 2**24  # of a vocabulary; the largest in use have a few hundred thousand
 ENCODED_CHARACTERS = 1_000_000  # encoded at a time, to bound the memory
 
 
@@ -91,7 +92,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
     Source: Sennrich et al. 2016, arXiv 1508.07909 (BPE); Radford et al. 2019 (byte level) [S].
     """
-    check_vocabulary_size(vocabulary_size)
+    vocabulary_size = check_vocabulary_size(vocabulary_size)
+    texts = (check_kind("texts", text, str, "texts") for text in items("texts", texts))
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -123,7 +125,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
 def check_vocabulary_size(vocabulary_size: int) -> int:
     """The size, or ValueError where it does not even hold the 256 bytes."""
-    return check_positive_int("vocabulary_size", vocabulary_size, minimum=NUM_BYTES)
+    return check_positive_int(
+        "vocabulary_size", vocabulary_size, minimum=NUM_BYTES, maximum=MOST_TOKENS
+    )
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import check_positive_int, check_range, unknown_name
+from ..dropping.schedules import MAX_ITERATIONS
+from ..errors import check_choice, check_positive_int, check_range, check_seed
 from ..models.gpt import PRESETS
 from ..records import Record
+
+LEAST = {"pilot_steps": 20, "num_validation_batches": 2, "arithmetic_rows": 0}
+LEAST |= dict.fromkeys(
+    ("warmup_steps", "steps", "num_pilot_pairs", "num_problems", "batch_size"), 1
+)
+MOST = dict.fromkeys(("warmup_steps", "steps", "pilot_steps"), MAX_ITERATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +49,25 @@ class DemoConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise unknown_name("preset", self.preset, PRESETS)
-        check_range("saving", self.saving, 0, 0.4, low_open=True)
-        for name in ("warmup_steps", "steps", "num_pilot_pairs", "num_problems", "batch_size"):
-            check_positive_int(name, getattr(self, name))
-        check_positive_int("pilot_steps", self.pilot_steps, minimum=20)
-        check_positive_int("num_validation_batches", self.num_validation_batches, minimum=2)
+        check_choice("preset", self.preset, PRESETS)
+        rate = check_range(
+            "learning_rate", self.learning_rate, 0, math.inf, low_open=True, high_open=True
+        )
+        checked: dict[str, Any] = {
+            "saving": check_range("saving", self.saving, 0, 0.4, low_open=True),
+            "learning_rate": rate,
+            "seed": check_seed("seed", self.seed),
+        }
+        for name, minimum in LEAST.items():
+            value, most = getattr(self, name), MOST.get(name)
+            checked[name] = check_positive_int(name, value, minimum=minimum, maximum=most)
+        for name, value in checked.items():  # plain numbers, for the record
+            object.__setattr__(self, name, value)
+        if self.arithmetic_rows >= self.batch_size:
+            raise ValueError(
+                f"arithmetic_rows={self.arithmetic_rows} leaves no row of text; "
+                f"batch_size={self.batch_size} has room for 0..{self.batch_size - 1}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def find_blocks(model: nn.Module, *, within: str = "") -> tuple[BlockEntry, ...]
         root = model.get_submodule(within)
     except AttributeError:
         kind = type(model).__name__
-        raise ValueError(f"within={shown(within)} names no part of the model, {kind}") from None
+        raise ValueError(f"within={shown(within)} names no part of {kind}") from None
     stacks = {name: module for name, module in root.named_modules() if _is_stack(module)}
     outermost = {name: stack for name, stack in stacks.items() if not _is_inside(name, stacks)}
     blocks = tuple(

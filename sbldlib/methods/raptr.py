@@ -74,10 +74,11 @@ def raptr(
 
 
 def _check_lengths(path_lengths: Sequence[float], num_layers: int) -> tuple[float, ...]:
+    given = tuple(items("path_lengths", path_lengths))
     lengths = tuple(
         check_range(f"path_lengths[{stage}]", length, 2, num_layers, low_open=True)
-        for stage, length in enumerate(items("path_lengths", path_lengths))
+        for stage, length in enumerate(given)
     )
     if not lengths or list(lengths) != sorted(lengths):
-        raise ValueError(f"path_lengths={shown(lengths)} must be lengths that do not fall")
+        raise ValueError(f"path_lengths={shown(given)} must be lengths that do not fall")
     return lengths

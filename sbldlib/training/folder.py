@@ -12,13 +12,12 @@ analysis/        what others measured before it; figures/, what they drew after 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ..environment import environment
 from ..records import RunRecord, StepRecord
-from ..storage.checkpoints import CheckpointError, rescue
+from ..storage.checkpoints import CheckpointError, remove_checkpoint, rescue
 from ..storage.files import GONE, PART, remove_path, write_atomically
 from ..storage.lines import Lines, encode_line, read_lines, starts_with
 from ..storage.lock import FolderLock
@@ -90,7 +89,12 @@ class RunFolder:
         if body is None:
             self.environment = environment()
             body = {"run": asked, "environment": self.environment}
-            write_signed(self.path / SETTINGS, body)
+            try:
+                write_signed(self.path / SETTINGS, body)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.path / SETTINGS} could not be written: {error}"
+                ) from error
             return
         self.environment, before = body["environment"], body["run"]
         if any_start:
@@ -188,9 +192,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the run that is here; files of others stay."""
-        for name in _OURS:
+        remove_checkpoint(self.checkpoints.folder)  # first: without one, a run begins anew
+        for name in reversed(_OURS):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
         self.checkpoints.best = None
 
     def close(self) -> None:

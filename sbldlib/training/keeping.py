@@ -13,7 +13,7 @@ from ..errors import check_positive_int, unknown_name
 from ..records import RunRecord, StepRecord
 from ..storage.checkpoints import CheckpointError
 from .checkpoints import CheckpointConfig
-from .controls import Controls
+from .controls import Controls, LogEntry
 from .folder import RunFolder
 from .optimizer import describe_optimizer
 from .run import Run
@@ -156,11 +156,11 @@ class Keeper:
             return
         step, tree = folder.checkpoints.load(None if isinstance(resume, str) else resume)
         where = str(folder.checkpoints.path(step))
-        log = (tree.get("controls") or {}).get("log", [])
+        position, log = _place(tree, where)
         try:
             later = folder.take_up(
-                _known(tree, "position", dict, where),
-                [(entry[0], entry[1], entry[2], entry[3]) for entry in log],
+                position,
+                log,
                 replay=isinstance(resume, str),
                 mend=resume == "always",
             )
@@ -186,7 +186,7 @@ class Keeper:
         store = self._folder.checkpoints
         for earlier in reversed([other for other in store.steps if other <= step]):
             try:
-                position = _known(store.load(earlier)[1], "position", dict, "")
+                position, _ = _place(store.load(earlier)[1], "")
             except CheckpointError:
                 continue
             if self._folder.holds(position):
@@ -236,3 +236,16 @@ def _known(tree: dict[str, Any], name: str, kind: type, where: str) -> Any:
     if not isinstance(tree.get(name), kind):
         raise CheckpointError(f"{where} has no {name}: it is not a run's checkpoint")
     return tree[name]
+
+
+def _place(tree: dict[str, Any], where: str) -> tuple[dict[str, Any], list[LogEntry]]:
+    """Where ledger and controls stood at a checkpoint."""
+    try:
+        at, log = tree["position"], (tree["controls"] or {"log": []})["log"]
+        position = {name: int(at[name]) for name in ("steps", "num_bytes", "controls_bytes")}
+        position["sha256"] = str(at["sha256"])
+        return position, [(int(step), name, old, new) for step, name, old, new in log]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{where} does not say where its ledger stood ({error!r}): it is not a run's checkpoint"
+        ) from error

@@ -193,10 +193,12 @@ def launch(arguments: Sequence[str], *, num_processes: int) -> int:
     One that fails, or is killed, ends the others. Ctrl-C and SIGTERM end all of them at a step
     boundary, as they end one, with the exit code that one has then.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [sys.executable, "-c", _TORCHRUN, "--standalone"]
     command += [f"--nproc-per-node={num_processes}", "-m", *arguments]
+    # As torchrun has it where nobody says, with many words.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # In a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once.
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     passed_on: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

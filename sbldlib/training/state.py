@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from .controls import Controls
 from .run import Run
 
 FORMAT = 1
+_LIKE_WEIGHT = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
 def capture(run: Run, controls: Controls | None) -> dict[str, Any]:
@@ -168,7 +170,37 @@ def _put_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     sizes = [[len(group["params"]) for group in groups] for groups in (mine, theirs)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"the optimizer has groups of {sizes[0]} weights, the file {sizes[1]}")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for here, there in zip(mine, theirs, strict=True):
+        _check_options(here, there)
+    for index, values in state["state"].items():
+        if type(index) is not int or not 0 <= index < len(weights):
+            raise ValueError(f"the optimizer has no weight {index!r}")
+        _check_moments(optimizer, weights[index], values)
     optimizer.load_state_dict(state)
+
+
+def _check_options(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Numbers may have changed in the run; nothing else may."""
+    for name in mine.keys() | theirs.keys():
+        pair = mine.get(name), theirs.get(name)
+        are_numbers = all(type(value) in (int, float) for value in pair)
+        if are_numbers and not math.isfinite(pair[1]):
+            raise ValueError(f"{name}={pair[1]} of the optimizer is not finite")
+        if not (are_numbers or all(map(torch.is_tensor, pair)) or pair[0] == pair[1]):
+            raise ValueError(f"{name}={pair[0]!r} in this optimizer, {pair[1]!r} in the file")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, weight: Tensor, values: Any) -> None:
+    """What an optimizer of a known kind remembers of a weight; of others nothing is known."""
+    is_adam = isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW))
+    if is_adam and values and not {"step", "exp_avg", "exp_avg_sq"} <= values.keys():
+        raise ValueError(f"the optimizer remembers only {[*values]} of a weight")
+    for name, value in values.items():
+        if name in _LIKE_WEIGHT and not (torch.is_tensor(value) and value.shape == weight.shape):
+            raise ValueError(f"{name} of the optimizer is not like its weight")
+        if name == "step" and not (torch.is_tensor(value) or type(value) in (int, float)):
+            raise ValueError(f"step={value!r} of the optimizer is no number")
 
 
 def _state_of(part: Any) -> Any:

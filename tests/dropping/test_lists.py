@@ -72,19 +72,19 @@ def test_ties_keep_layer_order():
 @pytest.mark.parametrize(
     "settings, problem",
     [
-        ({"fraction": 0.5, "count": 1}, "fraction and count were both given"),
-        ({"count": 0, "threshold": 0.0}, "count and threshold were both given"),
+        ({"fraction": 0.5, "count": 1}, "fraction=0.5 and count=1 were both given"),
+        ({"count": 0, "threshold": 0.0}, "count=0 and threshold=0.0 were both given"),
         ({"fraction": 0}, r"fraction=0 is outside \(0, 1\)"),
         ({"fraction": 1.0}, r"fraction=1.0 is outside \(0, 1\)"),
         ({"fraction": math.nan}, "fraction=nan is outside"),
-        ({"fraction": 0.95}, r"fraction 0.95 blocks 5 of 5 layers; at least one must be left"),
+        ({"fraction": 0.95}, r"fraction=0.95 blocks 5 of 5 layers; at least one must be left"),
         ({"count": -1}, "count=-1 must be at least 0"),
-        ({"count": 5}, "count 5 blocks 5 of 5 layers; at least one must be left"),
-        ({"count": 99}, "count 99 blocks 99 of 5 layers"),
+        ({"count": 5}, "count=5 blocks 5 of 5 layers; at least one must be left"),
+        ({"count": 99}, "count=99 blocks 99 of 5 layers"),
         ({"count": 1.5}, "count=1.5 must be a whole number"),
-        ({"threshold": -1.0}, "threshold -1 nats per token blocks 5 of 5"),
+        ({"threshold": -1.0}, "threshold=-1.0 blocks 5 of 5"),
         ({"threshold": math.nan}, "threshold=nan is outside"),
-        ({"largest_gap": True, "count": 1}, "count and largest_gap were both given"),
+        ({"largest_gap": True, "count": 1}, "count=1 and largest_gap=True were both given"),
         ({"top_group": -1}, r"top_group=-1 is outside \[0, inf\)"),
         ({"top_group": math.inf}, r"top_group=inf is outside"),
     ],
@@ -150,7 +150,7 @@ def test_a_wide_interval_far_down_does_not_block_those_above_it():
 
 
 def test_intervals_that_all_overlap_leave_nothing_to_drop():
-    with pytest.raises(ValueError, match="top group within 2 standard errors blocks 3 of 3 layers"):
+    with pytest.raises(ValueError, match="top_group=2 blocks 3 of 3 layers"):
         create_block_allow_lists(data(0.9, 0.5, 0.1, errors=(1.0,) * 3), top_group=2)
 
 

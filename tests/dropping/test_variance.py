@@ -211,7 +211,7 @@ def test_degenerate_pilots_are_named():
         create_variance_based_scheduler(pilot([[0.1, math.nan, 0.1]]))
     with pytest.raises(ValueError, match=r"variance\[2\]=-1 must be >= 0"):
         curve([0, 1, -1], PROGRESS[:3])
-    with pytest.raises(ValueError, match="training_data is a list"):
+    with pytest.raises(ValueError, match=r"training_data=\[0.1, 0.2\] must be a PilotData"):
         create_variance_based_scheduler([0.1, 0.2])  # pyright: ignore[reportArgumentType]
 
 

@@ -273,10 +273,10 @@ def test_a_model_without_a_method_is_named():
     [
         (0.1, r"mean_keep=0.1 asks for 3.6 dropped .* hold 2.7"),
         (lambda progress: 1 - 0.9 * (progress == 0.5), r"mean_keep=0.1 asks"),
-        (lambda progress: 1 + 0.2 * progress, r"optimal_keep_probability=1.2"),
-        (lambda progress: float("nan"), "optimal_keep_probability=nan"),
-        (0.0, "mean_keep=0.0"),
-        ("much", "mean_keep='much'"),
+        (lambda progress: 1 + 0.2 * progress, r"scheduler\(0.5\)=1.1 is outside"),
+        (lambda progress: float("nan"), r"scheduler\(0\)=nan"),
+        (0.0, "scheduler=0.0"),
+        ("much", "scheduler='much'"),
     ],
 )
 def test_a_scheduler_that_cannot_be_met_leaves_the_old_one_in_force(scheduler, message):

@@ -73,7 +73,7 @@ def test_a_loop_that_runs_full_depth_again_does_not_hide_the_layer():
 
 @pytest.mark.parametrize("seeds", [(), (3,), (3, 3)])
 def test_one_seed_gives_no_standard_error(seeds):
-    with pytest.raises(ValueError, match=r"seeds=.* must be at least two different ones"):
+    with pytest.raises(ValueError, match=r"seeds=.* must be two or more different seeds"):
         convergence_sensitivities(gpt(), train_briefly, batches=random_batches(2), seeds=seeds)
 
 

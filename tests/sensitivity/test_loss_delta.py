@@ -256,9 +256,9 @@ def watch_refusals(monkeypatch) -> list[str]:
     refusals: list[str] = []
     losses = SideBySide.losses
 
-    def watched(self, batch):
+    def watched(self, batch, number):
         try:
-            return losses(self, batch)
+            return losses(self, batch, number)
         except CannotStackError as error:
             refusals.append(str(error))
             raise
@@ -275,4 +275,4 @@ def stack(model, batches):
         layers=(0, 1, 2),
     )  # fmt: skip
     with torch.no_grad():
-        return SideBySide(measurement).losses(batches[0])
+        return SideBySide(measurement).losses(batches[0], 0)

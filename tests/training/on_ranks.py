@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,13 @@ NUM_STEPS = 5
 ROWS = 4
 
 Made = dict[str, Any]
+ACTS: dict[str, Callable[[Any], Made]] = {}
+
+
+def act(function: Callable[[Any], Made]) -> Callable[[Any], Made]:
+    """To be done on both ranks."""
+    ACTS[function.__name__] = function
+    return function
 
 
 def adam(model: nn.Module) -> torch.optim.AdamW:
@@ -72,9 +82,9 @@ def whole(parameter: Any) -> torch.Tensor:
     return tensor.detach()
 
 
-def refused(act: Callable[[], Any]) -> Made:
+def refused(attempt: Callable[[], Any]) -> Made:
     try:
-        act()
+        attempt()
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error)}
     return {"error": None}
@@ -83,22 +93,26 @@ def refused(act: Callable[[], Any]) -> Made:
 # ---- runs that one process can do alike
 
 
+@act
 def full_depth(workers: Workers | None) -> Made:
     rank = 0 if workers is None else workers.index
     return plain(run_of(gpt(seed=rank), workers))  # rank 1 begins with other weights
 
 
+@act
 def dropping(workers: Workers | None) -> Made:
     model = gpt()
     return plain(run_of(model, workers, callbacks=[uniform(model, saving=0.5, seed=3)]))
 
 
+@act
 def by_row(workers: Workers | None) -> Made:
     model = gpt()
     method = uniform(model, saving=0.4, seed=3, scope="per_sequence", rescale="train_inverse")
     return plain(run_of(model, workers, callbacks=[method], skipped_weights="decay"))
 
 
+@act
 def by_flops(workers: Workers | None) -> Made:
     model = gpt()
     method = uniform(model, saving=0.5, seed=1)
@@ -112,6 +126,7 @@ ALIKE = {run.__name__: run for run in (full_depth, dropping, by_row, by_flops)}
 # ---- what happens on one rank alone
 
 
+@act
 def out_of_memory_on_rank_1(workers: Workers) -> Made:
     model, calls = gpt(), []
 
@@ -125,6 +140,7 @@ def out_of_memory_on_rank_1(workers: Workers) -> Made:
     return plain(run_of(model, workers, callbacks=[method], loss=loss, skipped_weights="decay"))
 
 
+@act
 def stop_on_rank_1(workers: Workers) -> Made:
     class Stop(Callback):
         def before_step(self, context):
@@ -135,6 +151,7 @@ def stop_on_rank_1(workers: Workers) -> Made:
     return plain(run)
 
 
+@act
 def seconds(workers: Workers) -> Made:
     class Slow(Callback):
         def before_step(self, context):
@@ -143,6 +160,7 @@ def seconds(workers: Workers) -> Made:
     return plain(run_of(gpt(), workers, callbacks=[Slow()], budget=Budget(seconds=0.3)))
 
 
+@act
 def bad_loss_on_rank_1(workers: Workers) -> Made:
     run = run_of(gpt(), workers)
     run.step({})
@@ -154,6 +172,7 @@ def bad_loss_on_rank_1(workers: Workers) -> Made:
 # ---- ranks that differ
 
 
+@act
 def other_masks(workers: Workers) -> Made:
     model = gpt()
     seed = 3 + workers.index
@@ -179,6 +198,7 @@ class Seeded(Callback):
         return {"callback": "Seeded"}
 
 
+@act
 def other_gradients(workers: Workers) -> Made:
     model = gpt()
     run = run_of(model, workers)
@@ -188,14 +208,17 @@ def other_gradients(workers: Workers) -> Made:
     return refused(lambda: run.step({}))
 
 
+@act
 def other_settings(workers: Workers) -> Made:
     return refused(lambda: run_of(gpt(), workers, warmup=0.1 * workers.index))
 
 
+@act
 def other_sizes(workers: Workers) -> Made:
     return refused(lambda: run_of(gpt(num_layers=3 + workers.index), workers))
 
 
+@act
 def other_steps(workers: Workers) -> Made:
     run = run_of(gpt(), workers)
     run.steps = workers.index
@@ -217,11 +240,13 @@ def sharded(num_layers: int = 4, *, root: bool = True, seed: int = 0) -> nn.Modu
     return model
 
 
+@act
 def sharded_dropping(workers: Workers) -> Made:
     model = sharded()
     return plain(run_of(model, workers, callbacks=[uniform(model, saving=0.5, seed=3)]))
 
 
+@act
 def sharded_blocks_alone(workers: Workers) -> Made:
     model = sharded(root=False)
     optimizer = adam(model)
@@ -231,12 +256,14 @@ def sharded_blocks_alone(workers: Workers) -> Made:
     return plain(run_of(model, workers, callbacks=[method], optimizer=optimizer))
 
 
+@act
 def sharded_by_row(workers: Workers) -> Made:
     model = sharded()
     method = uniform(model, saving=0.4, seed=3, scope="per_sequence", rescale="train_inverse")
     return plain(run_of(model, workers, callbacks=[method], skipped_weights="decay"))
 
 
+@act
 def sharded_other_masks(workers: Workers) -> Made:
     model = sharded()
     run = run_of(model, workers, callbacks=[Seeded(3 + workers.index)])
@@ -245,6 +272,7 @@ def sharded_other_masks(workers: Workers) -> Made:
     return refused(lambda: run.step({})) | {"forwards": len(forwards)}
 
 
+@act
 def sharded_bad_weight(workers: Workers) -> Made:
     model = sharded()
     run = run_of(model, workers)
@@ -255,6 +283,7 @@ def sharded_bad_weight(workers: Workers) -> Made:
     return refused(run.check_weights)
 
 
+@act
 def sharded_bad_loss(workers: Workers) -> Made:
     run = run_of(sharded(), workers)
     if workers.index == 1:
@@ -262,22 +291,31 @@ def sharded_bad_loss(workers: Workers) -> Made:
     return refused(lambda: run.step({}))
 
 
+@act
 def sharded_alone(workers: Workers) -> Made:
     return refused(lambda: run_of(sharded(), None))
+
+
+# ---- a rank that is killed, and one that hears of it and has no time
+
+
+def stuck(workers: Workers) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    workers.wait()
+    if workers.index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        time.sleep(60)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     workers = workers_here()
-    told = {name: act(workers) for name, act in ACTS.items()}
+    if folder.name == "stuck":
+        stuck(workers)
+    told = {name: function(workers) for name, function in ACTS.items()}
     (folder / f"rank{workers.index}.json").write_text(json.dumps(told))
 
-
-ACTS = {
-    name: act
-    for name, act in globals().items()
-    if callable(act) and next(iter(getattr(act, "__annotations__", ())), "") == "workers"
-}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -19,22 +19,27 @@ TESTS = Path(__file__).parents[1]
 PATIENCE = 240  # seconds until processes that wait for each other are called stuck
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory) -> list[dict[str, on_ranks.Made]]:
-    """What each of two ranks did, by name."""
-    folder = tmp_path_factory.mktemp("ranks")
+def on_two_ranks(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
+    return subprocess.run(
         [*command, str(TESTS / "training" / "on_ranks.py"), str(folder)],
         env={
             **os.environ,
             "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
             "OMP_NUM_THREADS": "1",
+            **environment,
         },
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict[str, on_ranks.Made]]:
+    """What each of two ranks did, by name."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = on_two_ranks(folder)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -150,3 +155,10 @@ def test_a_sharded_model_needs_the_workers_that_it_is_sharded_over(ranks):
     for rank in ranks:
         assert rank["sharded_alone"]["error"] == "ValueError"
         assert "over 2 processes, and workers has 1" in rank["sharded_alone"]["message"]
+
+
+def test_a_rank_that_waits_for_a_killed_one_ends_by_itself_when_it_is_told(tmp_path):
+    done = on_two_ranks(tmp_path / "stuck", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="1")
+    codes = re.findall(r"exitcode  : (-?\d+) ", done.stderr)
+    assert done.returncode != 0
+    assert sorted(codes) == ["-9", "143"], done.stderr  # not killed by torchrun in its turn
