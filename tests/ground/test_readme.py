@@ -76,6 +76,13 @@ def test_benchmark_table_is_the_results_s():
     assert section("benchmarks") == make.benchmark_section(load_results())
 
 
+def test_every_promise_has_its_test():
+    named = re.findall(r"^\| [^|]+ \| `(tests/[\w/]+\.py)::(\w+)` \|$", README, re.M)
+    assert len(named) >= 15
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
 def test_section_is_replaced_and_the_rest_kept():
     text = "a\n<!-- x -->\nold\n<!-- /x -->\nb"
     assert make.with_section(text, "x", "new") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
