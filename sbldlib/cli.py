@@ -54,13 +54,14 @@ def demo(
         "figures"
     ),
 ) -> None:
-    """The whole method once: sensitivities, lists, fit; then full depth, PLD and SBLD."""
+    """The whole method once; stopped, it goes on where it was."""
     config = _at_the_door(DemoConfig, steps=steps, saving=saving, seed=seed)
     torch.set_num_threads(threads)  # at this size a second thread waits more than it helps
     with progress_bar() as progress:
         task = progress.add_task("text and problems", total=None)
         record = run_demo(
             config,
+            folder=out / "running",
             on_stage=lambda name, total: progress.reset(
                 task, description=name, total=total or None
             ),

@@ -31,6 +31,25 @@ def test_goes_through_every_part_in_order(told):
     assert record.preanalysis_seconds.keys() == {"warm-up", "sensitivities", "pilot", "fit"}
 
 
+def test_stopped_anywhere_it_goes_on_to_the_same_record(told, tmp_path):
+    record, _, steps = told
+    for done in (5, 30, 70):  # in the warm-up, the pilot, the arms
+        left = iter(range(done))
+
+        def stop(_, left=left):
+            if next(left, None) is None:
+                raise RuntimeError("stopped")
+
+        with pytest.raises(RuntimeError, match="stopped"):
+            run_demo(SMALL, folder=tmp_path, on_step=stop)
+    more: list = []
+    again = run_demo(SMALL, folder=tmp_path, on_step=more.append)
+    assert 0 < len(more) < len(steps) and not any(tmp_path.iterdir())
+    for name in ("sensitivity", "fit", "losses", "keep_probability", "layers_run"):
+        assert getattr(again, name) == getattr(record, name), name
+    assert again.preanalysis_seconds["pilot"] == again.pilot["seconds"] > 0
+
+
 def test_arms_of_equal_steps_learn(told):
     record, *_ = told
     assert [row["arm"] for row in record.table] == list(ARMS)

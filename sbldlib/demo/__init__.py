@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .record import DemoConfig, DemoRecord
-from .run import ARMS, Demo, PreAnalysis, run_demo, scheduler_from, table_rows
+from .run import ARMS, Demo, PreAnalysis, run_demo, scheduler_from
+from .table import table_rows
 
 __all__ = [
     "ARMS",

@@ -9,10 +9,11 @@ together; it is no evidence that one method is better (METHOD section 7).
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from ..dropping.lists import create_block_allow_lists
 from ..dropping.schedules import tabulate
 from ..dropping.variance import VarianceScheduler, create_variance_based_scheduler
 from ..environment import environment
-from ..errors import check_kind
+from ..errors import check_folder, check_kind
 from ..losses import evaluate_loss
 from ..measure import count_flops
 from ..methods import LayerDropping, make_method, sbld
@@ -32,12 +33,15 @@ from ..methods.pilot import run_pilot
 from ..models.gpt import GPT, PRESETS
 from ..records import LayerLists, PilotData, RunRecord, SensitivityData, StepRecord
 from ..sensitivity import calculate_sensitivities
+from ..storage.settings import sha256_of_values
 from ..training.config import Budget, TrainConfig
+from ..training.ledger import read_ledger
 from ..training.loop import train, train_steps
 from ..training.optimizer import make_optimizer
 from ..training.race import race
 from ..training.record import make_run_record
 from .record import DemoConfig, DemoRecord
+from .table import table_rows
 
 UNREACHED = 1_000_000  # a step beyond every run
 SENSITIVITY_BATCHES = 32
@@ -66,11 +70,19 @@ class Demo:
     """
 
     def __init__(
-        self, config: DemoConfig, *, on_stage: OnStage | None = None, on_step: OnStep | None = None
+        self,
+        config: DemoConfig,
+        *,
+        folder: str | Path | None = None,
+        on_stage: OnStage | None = None,
+        on_step: OnStep | None = None,
     ):
         right = "a DemoConfig, such as DemoConfig(steps=100)"
         self.config = check_kind("config", config, DemoConfig, right)
         self._check_arms()
+        # Named by what is asked: a folder may hold the runs of several demonstrations.
+        asked = sha256_of_values(dataclasses.asdict(config))[:12]
+        self.folder = None if folder is None else check_folder("folder", folder) / asked
         self._on_stage, self._on_step = on_stage or (lambda *_: None), on_step or (lambda _: None)
         self.data = self._prepare(config.seed)
         self.validation = self.data.validation[: config.num_validation_batches]
@@ -91,20 +103,21 @@ class Demo:
 
     def analyse(self) -> PreAnalysis:
         """Warm-up, sensitivities, lists, pilot runs and the fit, each with its seconds."""
-        clock = _Clock()
-        sensitivity = self._sensitivity(clock)
+        seconds: dict[str, float] = {}
+        sensitivity = self._sensitivity(seconds)
         lists = create_block_allow_lists(sensitivity)
         pilot = self._pilot(sensitivity, lists)
-        clock.lap("pilot")
+        seconds["pilot"] = pilot.seconds
         self._on_stage("PWEGD fit", 0)
+        began = time.perf_counter()
         scheduler = scheduler_from(pilot, lists, saving=self.config.saving)
-        clock.lap("fit")
+        seconds["fit"] = time.perf_counter() - began
         return PreAnalysis(
             sensitivity=sensitivity,
             lists=lists,
             pilot=pilot,
             scheduler=scheduler,
-            seconds=clock.laps,
+            seconds=seconds,
         )
 
     def arms(self, known: PreAnalysis) -> dict[str, RunRecord]:
@@ -123,6 +136,7 @@ class Demo:
                 config=config[arm],
                 callbacks=[methods[arm]],
                 evaluations=evaluations,
+                folder=self._place(arm),
             )
             for arm, model in models.items()
         }
@@ -130,6 +144,8 @@ class Demo:
         for arm, record in race(running):
             steps[arm].append(record)
             self._on_step(record)
+        if self.folder is not None:  # there may be steps from before this call
+            steps = {arm: read_ledger(self.folder / arm) for arm in ARMS}
         return {
             arm: make_run_record(
                 models[arm],
@@ -149,24 +165,30 @@ class Demo:
         """Share of unseen arithmetic problems answered exactly, in [0, 1]."""
         return exact_match(model, self.problems, self.data.tokenizer)
 
-    def _sensitivity(self, clock: _Clock) -> SensitivityData:
+    def _place(self, name: str) -> Path | None:
+        """Where a run is kept while it trains."""
+        return None if self.folder is None else self.folder / name
+
+    def _sensitivity(self, seconds: dict[str, float]) -> SensitivityData:
         self._on_stage("warm-up", self.config.warmup_steps)
         model = self.model()
-        train(
+        run = train(
             model,
             self.data.train,
             self.optimizer(model),
             config=self._config(self.config.warmup_steps, "warm-up"),
             on_step=self._on_step,
+            folder=self._place("warm-up"),
         )
-        clock.lap("warm-up")
+        seconds["warm-up"] = run.seconds
         self._on_stage("sensitivities", 0)
+        began = time.perf_counter()
         # Batches of the training text that no step of any run here will draw.
         batches = [self.data.train.batch(UNREACHED + i) for i in range(SENSITIVITY_BATCHES)]
         measured = calculate_sensitivities(
             model, batches=batches, iteration=self.config.warmup_steps
         )
-        clock.lap("sensitivities")
+        seconds["sensitivities"] = time.perf_counter() - began
         return measured
 
     def _pilot(self, sensitivity: SensitivityData, lists: LayerLists) -> PilotData:
@@ -184,6 +206,8 @@ class Demo:
             config=config,
             on_run=lambda name: self._on_stage(name, self.config.pilot_steps),
             on_step=self._on_step,
+            folder=self._place("pilot"),
+            key=f"{self.config.preset}, text {self.data.fingerprint}",
         )
 
     def _prepare(self, seed: int) -> LessonData:
@@ -219,6 +243,7 @@ class Demo:
 def run_demo(
     config: DemoConfig | None = None,
     *,
+    folder: str | Path | None = None,
     on_stage: OnStage | None = None,
     on_step: OnStep | None = None,
 ) -> DemoRecord:
@@ -226,14 +251,18 @@ def run_demo(
 
     Args:
         config: sizes; the defaults take minutes on two cores.
+        folder: of its runs until all are done, so that a demonstration that was stopped goes on
+            where it was; what was done by then is not told again.
         on_stage: told the name and number of steps of each part as it begins.
         on_step: told every training step.
     """
     config = DemoConfig() if config is None else config
-    demo = Demo(config, on_stage=on_stage, on_step=on_step)
+    demo = Demo(config, folder=folder, on_stage=on_stage, on_step=on_step)
     known = demo.analyse()
     runs = demo.arms(known)
     sbld_run = runs["sbld"]
+    if demo.folder is not None:
+        shutil.rmtree(demo.folder, ignore_errors=True)
     return DemoRecord(
         settings=dataclasses.asdict(config),
         environment=environment(),
@@ -257,44 +286,5 @@ def scheduler_from(pilot: PilotData, lists: LayerLists, *, saving: float) -> Var
     )
 
 
-def table_rows(runs: dict[str, RunRecord], *, outside_share: float) -> list[dict[str, Any]]:
-    """One row an arm, against the first: what was realised, saved, and could be saved at most."""
-    baseline = next(iter(runs.values()))
-    rows = []
-    for arm, run in runs.items():
-        not_run = _share_saved(run, baseline, lambda step: len(step.layers_run))
-        rows.append(
-            {
-                "arm": arm,
-                **run.final,
-                "seconds": run.seconds,
-                "layers_not_run": not_run,
-                "flops_saved": _share_saved(run, baseline, lambda step: step.flops),
-                "time_saved": _share_saved(run, baseline, lambda step: step.seconds),
-                "ceiling": (1 - outside_share) * not_run,
-            }
-        )
-    return rows
-
-
-def _share_saved(
-    run: RunRecord, baseline: RunRecord, amount: Callable[[StepRecord], float]
-) -> float:
-    """The share of the baseline's amount that the run did without."""
-    return 1 - sum(map(amount, run)) / sum(map(amount, baseline))
-
-
 def _outside_share(demo: Demo) -> float:
     return count_flops(demo.model(), demo.data.train.batch(0)).outside_share
-
-
-class _Clock:
-    """Seconds of each part of a job."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._began = now - self._began, now
