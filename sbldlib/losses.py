@@ -58,11 +58,13 @@ def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def _pair(batch: Any) -> tuple[Any, Tensor]:
     """A batch's inputs and targets, or ValueError where it is no such pair."""
+    inputs: Any = None
+    targets: Any = None
     try:
         inputs, targets = batch
         is_pair = isinstance(targets, Tensor) and not targets.is_floating_point()
     except (TypeError, ValueError):
-        is_pair, inputs, targets = False, None, None
+        is_pair = False
     if not is_pair:
         right = "(inputs, targets), targets a tensor of whole numbers; or give a loss of your own"
         raise ValueError(f"batch={shown(batch)} of batches must be {right}")
@@ -91,8 +93,8 @@ def evaluate_loss(model: nn.Module, batches, loss=next_token_loss) -> float:
 
 def num_targets(batch: Any) -> int:
     """How many targets of a batch carry loss; 1 where it does not hold them in the usual place."""
-    is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[1], Tensor)
-    return int((batch[1] != IGNORE).sum()) if is_pair else 1
+    targets = batch[1:2] if isinstance(batch, (tuple, list)) else ()
+    return int((targets[0] != IGNORE).sum()) if targets and isinstance(targets[0], Tensor) else 1
 
 
 @contextmanager

@@ -15,7 +15,7 @@ LEAST = {"pilot_steps": 20, "num_validation_batches": 2, "arithmetic_rows": 0}
 LEAST |= dict.fromkeys(
     ("warmup_steps", "steps", "num_pilot_pairs", "num_problems", "batch_size"), 1
 )
-MOST = dict.fromkeys(("warmup_steps", "steps", "pilot_steps"), MAX_ITERATIONS)
+MOST: dict[str, int] = dict.fromkeys(("warmup_steps", "steps", "pilot_steps"), MAX_ITERATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ from ..training.callbacks import Callback
 from ..training.checkpoints import CheckpointConfig
 from ..training.config import TrainConfig
 from ..training.controls import STOP, Controls, LogEntry
-from ..training.folder import RECORD, read_ledger
+from ..training.folder import RECORD
+from ..training.ledger import read_ledger
 from ..training.loop import Evaluation, train_steps
 from ..training.record import make_run_record
 from .board import SAVING_STEP, Board

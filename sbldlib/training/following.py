@@ -11,8 +11,8 @@ from ..records import RunRecord, StepRecord
 from ..storage.checkpoints import CheckpointError
 from .checkpoints import CHECKPOINTS, CheckpointConfig, CheckpointStore
 from .controls import Controls
-from .folder import read_ledger
 from .keeping import Keeper, is_agreed
+from .ledger import read_ledger
 from .run import Run
 from .state import generators, restore
 

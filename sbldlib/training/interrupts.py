@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -62,6 +63,7 @@ class Interrupts:
             SystemExit: it was SIGTERM and nobody else handles it.
         """
         if self.asked != signal.SIGTERM:
+            _exit_as_interrupted()
             raise TrainingInterrupted(message, record)
         if callable(signal.getsignal(signal.SIGTERM)):
             os.kill(os.getpid(), signal.SIGTERM)  # a notebook's kernel has its own way to end
@@ -72,3 +74,21 @@ class Interrupts:
         if self.asked == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = number
+
+
+def _exit_as_interrupted() -> None:
+    """Where nobody catches it, end with a shell's code for Ctrl-C.
+
+    Python itself gives that to KeyboardInterrupt alone, and to what derives from it a plain 1.
+    """
+    before = sys.excepthook
+    if getattr(before, "ends_as_interrupted", False):
+        return
+
+    def show_and_end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        before(kind, error, trace)
+        if issubclass(kind, TrainingInterrupted):
+            raise SystemExit(128 + signal.SIGINT)
+
+    show_and_end.ends_as_interrupted = True  # type: ignore[attr-defined]
+    sys.excepthook = show_and_end

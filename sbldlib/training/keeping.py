@@ -242,7 +242,7 @@ def _place(tree: dict[str, Any], where: str) -> tuple[dict[str, Any], list[LogEn
     """Where ledger and controls stood at a checkpoint."""
     try:
         at, log = tree["position"], (tree["controls"] or {"log": []})["log"]
-        position = {name: int(at[name]) for name in ("steps", "num_bytes", "controls_bytes")}
+        position: dict[str, Any] = {name: int(at[name]) for name in ("steps", "num_bytes", "controls_bytes")}
         position["sha256"] = str(at["sha256"])
         return position, [(int(step), name, old, new) for step, name, old, new in log]
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -141,5 +141,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 def _differing(mine: str, other: str) -> str:
     """The lines that the other does not have, as far as they can be shown."""
     theirs = set(other.splitlines())
-    words = "; ".join(line for line in mine.splitlines() if line not in theirs) or "nothing of its own"
+    own = [line for line in mine.splitlines() if line not in theirs]
+    words = "; ".join(own or ["nothing of its own"])
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."

@@ -185,7 +185,7 @@ def _check_options(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     for name in mine.keys() | theirs.keys():
         pair = mine.get(name), theirs.get(name)
         are_numbers = all(type(value) in (int, float) for value in pair)
-        if are_numbers and not math.isfinite(pair[1]):
+        if are_numbers and not math.isfinite(float(theirs[name])):
             raise ValueError(f"{name}={pair[1]} of the optimizer is not finite")
         if not (are_numbers or all(map(torch.is_tensor, pair)) or pair[0] == pair[1]):
             raise ValueError(f"{name}={pair[0]!r} in this optimizer, {pair[1]!r} in the file")

@@ -21,8 +21,8 @@ from sbldlib.comparison.runs import ComparedRun, file_name
 from sbldlib.comparison.summary import MixedRunsError
 from sbldlib.methods.sbld import sbld as make_sbld
 from sbldlib.storage.lock import RunBusyError
-from sbldlib.training.folder import read_ledger
 from sbldlib.training.interrupts import TrainingInterrupted
+from sbldlib.training.ledger import read_ledger
 
 TIMED = {"seconds", "wall_seconds"}
 

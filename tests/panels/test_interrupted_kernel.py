@@ -9,7 +9,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from sbldlib import RunRecord
-from sbldlib.training.folder import read_ledger
+from sbldlib.training.ledger import read_ledger
 
 PATIENCE = 60
 SETUP = """

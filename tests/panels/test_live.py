@@ -27,7 +27,8 @@ from sbldlib import (
 from sbldlib.methods import METHODS
 from sbldlib.methods.live import LiveDropping
 from sbldlib.panels import LiveTraining
-from sbldlib.training.folder import RunMismatchError, read_ledger
+from sbldlib.training.folder import RunMismatchError
+from sbldlib.training.ledger import read_ledger
 
 NUM_LAYERS = 6
 SENSITIVITY = SensitivityData(

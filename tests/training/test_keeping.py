@@ -28,8 +28,9 @@ from sbldlib.training.callbacks import Callback
 from sbldlib.training.checkpoints import CheckpointConfig, load_weights
 from sbldlib.training.config import Budget, TrainConfig
 from sbldlib.training.controls import Controls
-from sbldlib.training.folder import RunMismatchError, read_ledger
+from sbldlib.training.folder import RunMismatchError
 from sbldlib.training.interrupts import TrainingInterrupted
+from sbldlib.training.ledger import read_ledger
 from sbldlib.training.loop import train, train_steps
 from sbldlib.training.optimizer import make_optimizer
 
