@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sbldlib.comparison.tables import markdown_cell
 from sbldlib.environment import installed_version
 from sbldlib.storage.files import write_atomically
 
@@ -45,7 +46,7 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
 
 def markdown(results: Sequence[Result]) -> str:
     """The same table for the README, with where and when each setting was measured."""
-    head, *body = ["| " + " | ".join(line) + " |" for line in rows(results)]
+    head, *body = ["| " + " | ".join(map(markdown_cell, line)) + " |" for line in rows(results)]
     rule = "|" + " --- |" * len(HEADER)
     return "\n".join([head, rule, *body, "", *_provenance(results)])
 

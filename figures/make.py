@@ -14,7 +14,7 @@ from benchmarks.comparisons import load_summaries
 from benchmarks.report import redraw, rows
 from benchmarks.results import Result
 from sbldlib.comparison import ComparisonSummary
-from sbldlib.comparison.tables import answer_table, study_differences, table_rows
+from sbldlib.comparison.tables import answer_table, markdown_cell, study_differences, table_rows
 from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
 from sbldlib.plots.comparison import plot_differences, plot_study
@@ -42,7 +42,7 @@ SHOWN += ("layers not run", "FLOPs saved", "pre-analysis")
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Rows, the header first, as a Markdown table."""
-    head, *body = [f"| {' | '.join(line)} |" for line in lines]
+    head, *body = [f"| {' | '.join(map(markdown_cell, line))} |" for line in lines]
     return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,10 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbldlib.errors import (
+    check_callable,
+    check_choice,
     check_finite,
+    check_flag,
+    check_folder,
+    check_kind,
     check_layers,
+    check_path,
     check_positive_int,
     check_range,
+    check_seed,
+    check_seeds,
+    printable,
+    shown,
     unknown_name,
 )
 
@@ -165,3 +176,137 @@ def test_the_first_value_that_is_not_finite_is_named(values, problem):
 def test_a_float_tensor_is_no_whole_number():
     with pytest.raises(ValueError, match=r"steps=tensor\(2\.\) must be a whole number"):
         check_positive_int("steps", torch.tensor(2.0))
+
+
+# ---- what is shown
+
+
+class Broken:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (None, "None"),
+        ("a\x1b[2Jb", r"'a\x1b[2Jb'"),
+        ("\ud800", r"'\ud800'"),
+        (np.ones((2, 2)), "array([[1., 1.],        [1., 1.]])"),
+        (Broken(), "<Broken>"),
+        ("x" * 500, "'" + "x" * 119 + "..."),
+    ],
+)
+def test_a_value_is_shown_in_one_short_line(value, text):
+    assert shown(value) == text
+
+
+def test_what_steers_a_terminal_is_written_out():
+    assert printable("\x1b[2J\u202eabc\x07 \n é") == "\\x1b[2J\\u202eabc\\x07   é"
+
+
+# ---- kinds
+
+
+@pytest.mark.parametrize("value", ["sbdl", 3, None, ["sbld"], {"sbld": 1}, np.array(["sbld"])])
+def test_a_choice_is_one_of_the_names_and_nothing_else(value):
+    assert check_choice("method", "sbld", {"sbld": 1, "none": 2}) == "sbld"
+    with pytest.raises(ValueError, match=r"^method=.* is not known.*known: none, sbld$"):
+        check_choice("method", value, {"sbld": 1, "none": 2})
+
+
+def test_a_kind_is_named_with_what_would_be_right():
+    assert check_kind("name", "x", str, "text") == "x"
+    assert check_kind("name", 1, (str, int), "text or a number") == 1
+    with pytest.raises(ValueError, match=r"^name=3 must be text$"):
+        check_kind("name", 3, str, "text")
+    with pytest.raises(ValueError, match=r"^loss=3 must be a function$"):
+        check_callable("loss", 3, "a function")
+    assert check_callable("loss", len, "a function") is len
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, np.array(False), torch.tensor(True)])
+def test_a_flag_is_true_or_false(value):
+    assert check_flag("bias", value) is bool(value)
+
+
+@pytest.mark.parametrize("value", [0, 1, "True", None, [], np.array([True])])
+def test_what_only_counts_as_true_is_no_flag(value):
+    with pytest.raises(ValueError, match=r"^bias=.* must be True or False"):
+        check_flag("bias", value)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "0.5", b"1", np.array([0.5]), torch.ones(2), 1j])
+def test_what_python_would_take_for_a_number_is_none(value):
+    with pytest.raises(ValueError, match=r"^x=.* must be a number"):
+        check_range("x", value, 0, 1)
+
+
+@pytest.mark.parametrize("value", [np.array([1]), torch.ones(1, dtype=int), np.True_])
+def test_an_array_of_one_is_no_whole_number(value):
+    with pytest.raises(ValueError, match=r"^x=.* must be a whole number >= 1"):
+        check_positive_int("x", value)
+
+
+def test_a_whole_number_above_the_most_is_quoted_with_it():
+    assert check_positive_int("x", 7, maximum=7) == 7
+    with pytest.raises(ValueError, match=r"^x=8 must be at most 7$"):
+        check_positive_int("x", 8, maximum=7)
+
+
+def test_a_seed_fits_a_generator():
+    assert check_seed("seed", 2**64 - 1) == 2**64 - 1
+    with pytest.raises(ValueError, match=r"^seed=18446744073709551616 must be below 2\*\*64"):
+        check_seed("seed", 2**64)
+    assert check_seeds("seeds", iter([3, np.int64(1)])) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "seeds, minimum, words",
+    [
+        ((), 1, r"seeds=\(\) must be one or more different seeds"),
+        ((1,), 2, r"seeds=\(1,\) must be two or more different seeds"),
+        ((1, 1), 1, r"seeds=\(1, 1\) must be one or more"),
+        ((1, -1), 1, "seeds=-1 must be at least 0"),
+        (3, 1, "seeds=3 must be a list"),
+        ("12", 1, "seeds='12' must be a list"),
+    ],
+)
+def test_seeds_that_do_not_make_pairs_are_named(seeds, minimum, words):
+    with pytest.raises(ValueError, match=words):
+        check_seeds("seeds", seeds, minimum=minimum)
+
+
+@pytest.mark.parametrize("layers", [3, None, "01", b"01"])
+def test_layers_that_are_no_list_are_quoted(layers):
+    with pytest.raises(ValueError, match=r"^x=.* must be a list"):
+        check_layers("x", layers, 3)
+
+
+def test_layers_without_an_end_are_refused_at_the_first_wrong_one():
+    with pytest.raises(ValueError, match="layer 3 is outside"):
+        check_layers("x", itertools.count(), 3)
+    with pytest.raises(ValueError, match=r"layer 0 is named twice in \(0, 1, 0\)"):
+        check_layers("x", itertools.cycle([0, 1]), 3)
+
+
+# ---- paths
+
+
+def test_a_folder_may_be_new_and_is_not_made(tmp_path):
+    assert check_folder("folder", str(tmp_path / "new")) == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("value", ["", "a\0b", b"bytes", 3, None, ["x"]])
+def test_what_no_file_can_be_called_is_quoted(value):
+    with pytest.raises(ValueError, match=r"^folder=.* must be a path"):
+        check_path("folder", value)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"^folder=.*file'\) is a file; name a folder"):
+        check_folder("folder", tmp_path / "file")
+    with pytest.raises(ValueError, match=r"^folder='xxx.* cannot be a folder: File name too long"):
+        check_folder("folder", "x" * 3000)

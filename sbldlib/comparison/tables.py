@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import printable
 from .summary import UNRESOLVED, ComparisonSummary
 
 Show = Callable[[Mapping[str, Any]], str]
@@ -86,6 +88,14 @@ def study_differences(
             if control in there
         }
     return found
+
+
+def markdown_cell(text: str) -> str:
+    """The text as it is, for a cell of a Markdown table: no new cell, tag, link or emphasis."""
+    plain = re.sub(r"([\\`*|])", r"\\\1", printable(text))
+    plain = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\_", plain)
+    plain = re.sub(r"&(?=#?\w+;)", "&amp;", plain)
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain).replace("](", "]\\(")
 
 
 def interval(difference: Mapping[str, Any], form: str) -> str:

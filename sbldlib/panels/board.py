@@ -9,10 +9,21 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..errors import printable
 from ..training.controls import Controls
 
 SAVING_STEP = 0.05
 NARROW = {"max_width": "calc(100% - 4px)"}  # less the margins, so that a narrow page holds it
+
+
+def html_text(text: str) -> str:
+    """The text as it is, for a page: nothing in it is a tag, an entity or a control character."""
+    return escape(printable(text))
+
+
+def announced(text: str) -> str:
+    """A line of a panel, which screen readers announce when it changes."""
+    return f'<span role="status">{html_text(text)}</span>'
 
 
 class Board:
@@ -83,8 +94,8 @@ class Board:
 
     def show(self, *, state: str, numbers: str, progress: float) -> None:
         """Renew the text and the bar."""
-        self.state.value = f'<b role="status">{escape(state)}</b>'
-        self.numbers.value = f'<div style="line-height: 1.4">{escape(numbers)}</div>'
+        self.state.value = f'<b role="status">{html_text(state)}</b>'
+        self.numbers.value = f'<div style="line-height: 1.4">{html_text(numbers)}</div>'
         self.progress.value = progress
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,9 +14,10 @@ from matplotlib.figure import Figure
 
 from ..comparison import ComparisonSummary
 from ..comparison.summary import UNRESOLVED, Difference
+from ..errors import printable
 from ..plots.comparison import differences, plot_differences
 from ..plots.theme import themed
-from .board import NARROW
+from .board import NARROW, announced
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 7.2, 5.4, 100
 WIDTH_PIXELS = 720
@@ -89,7 +89,7 @@ class ComparisonExplorer:
         chosen = {"metric": str(self.metric.value), "reference": str(self.reference.value)}
         self.differences = differences(self._summary, str(self.table.value), **chosen)
         self._image.value = self._png(chosen)
-        self.line.value = f'<span role="status">{escape(self.text)}</span>'
+        self.line.value = announced(self.text)
 
     def _offer(self) -> None:
         """The results and arms of the table; a choice that is still among them stays."""
@@ -97,9 +97,11 @@ class ComparisonExplorer:
         results = {run for row in table["rows"] for run in row if f"{run}_difference" in row}
         ordered = [name for name in RESULTS if name in results]
         ordered += sorted(results.difference(RESULTS))
-        _set_options(self.metric, [(RESULTS.get(name, name), name) for name in ordered])
+        _set_options(
+            self.metric, [(RESULTS.get(name) or printable(name), name) for name in ordered]
+        )
         arms = [row["arm"] for row in table["rows"] if self.metric.value in row]
-        _set_options(self.reference, [(arm, arm) for arm in arms])
+        _set_options(self.reference, [(printable(arm), arm) for arm in arms])
 
     def _png(self, chosen: dict[str, str]) -> bytes:
         budget = str(self.table.value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -12,8 +11,9 @@ from IPython.display import Image, display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..errors import printable
 from ..plots.theme import themed
-from .board import NARROW
+from .board import NARROW, announced
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 7.2, 3.6, 100
 WIDTH_PIXELS = 720
@@ -73,7 +73,7 @@ class Explorer:
                 content = io.BytesIO()
                 self._figure.savefig(content, format="png", dpi=DPI)
                 self._image.value = content.getvalue()
-        self.line.value = f'<span role="status">{escape(self._text)}</span>'
+        self.line.value = announced(self._text)
 
 
 def slider(kind: Any, name: str, value: float, low: float, high: float, **others: Any) -> Any:
@@ -91,6 +91,6 @@ def slider(kind: Any, name: str, value: float, low: float, high: float, **others
 def dropdown(name: str, options: Sequence[str]) -> widgets.Dropdown:
     """A list to choose from, the first one chosen."""
     return widgets.Dropdown(
-        options=list(options), value=options[0], description=name, layout=NARROW,
-        style={"description_width": "9em"},
+        options=[(printable(option), option) for option in options], value=options[0],
+        description=name, layout=NARROW, style={"description_width": "9em"},
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..plots.theme import BLUE, GREY, INK, ORANGE, RAN_OR_SKIPPED, themed
+from ..plots.theme import BLUE, GREY, INK, ORANGE, RAN_OR_SKIPPED, literal, themed
 from ..plots.training import smoothed
 from ..records import StepRecord
 
@@ -153,7 +153,7 @@ def change_label(name: str, new: Any) -> str:
     """A control's new value, short enough to stand above its line."""
     if name == "dropping":
         return "on" if new else "off"
-    return name if name == "stop" else f"{new:.2f}" if isinstance(new, float) else str(new)
+    return name if name == "stop" else f"{new:.2f}" if isinstance(new, float) else literal(str(new))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -19,7 +18,7 @@ from ..dropping.variance import CONSTANT, DIRECTIONS, FITTED, LEAST_WHERE_HIGH, 
 from ..errors import check_range
 from ..plots.theme import themed
 from ..plots.variance import draw_exploration
-from .board import NARROW
+from .board import NARROW, announced
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 7.2, 7.6, 100
 WIDTH_PIXELS = 720
@@ -171,7 +170,7 @@ class PWEGDExplorer:
         return content.getvalue()
 
     def _say(self, text: str) -> None:
-        self.line.value = f'<span role="status">{escape(text)}</span>'
+        self.line.value = announced(text)
 
 
 def _slider(name: str, value: float, most: float, step: float) -> widgets.FloatSlider:

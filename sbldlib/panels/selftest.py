@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import display
+
+from .board import announced
 
 SENT = 1
 
@@ -45,7 +46,7 @@ class WidgetSelfTest:
     def _follow(self, _: Any = None) -> None:
         answer = " The browser answers: panels are live here." if self.browser_answered else ""
         line = f"Python sees the slider at {self.slider.value}.{answer}"
-        self.text.value = f'<span role="status">{escape(line)}</span>'
+        self.text.value = announced(line)
 
     def _heard(self, change: dict[str, Any]) -> None:
         self.browser_answered = change["new"] == SENT

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from ..plots.sensitivity import plot_sensitivity
+from ..plots.theme import literal
 from ..records import SensitivityData
 from ..sensitivity import Ties, data_from_samples, tied_pairs
 from .explorer import Explorer, dropdown, slider
@@ -52,6 +53,6 @@ class SensitivityExplorer(Explorer):
         )
         self.ties = tied_pairs(self.data)
         plot_sensitivity(figure.subplots(), self.data).set_title(
-            f"{self.method.value} over {number} batches, with 2 standard errors"
+            f"{literal(str(self.method.value))} over {number} batches, with 2 standard errors"
         )
         return self.ties.summary()

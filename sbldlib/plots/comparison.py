@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from ..comparison import ComparisonSummary
 from ..comparison.summary import CONTROLS, UNRESOLVED, Difference
 from ..methods import METHODS
-from .theme import BLUE, GREY, INK, ORANGE, PINK, PROBABILITY
+from .theme import BLUE, GREY, INK, ORANGE, PINK, PROBABILITY, literal
 
 LABELS = {"validation_loss": "loss on new text (nats/token)", "accuracy": "exact answers (share)"}
 MARKER_SIZE = 7
@@ -77,10 +77,11 @@ def plot_differences(
     for place, (arm, gap) in enumerate(reversed(gaps.items())):
         _mark(ax, place, gap.to_dict(), **arm_style(arm))
     ax.axvline(0, color=GREY, linewidth=1.0, linestyle="--")
-    ax.set_yticks(np.arange(len(gaps)), list(gaps)[::-1])
+    ax.set_yticks(np.arange(len(gaps)), [literal(arm) for arm in gaps][::-1])
     ax.set_ylim(-0.6, len(gaps) - 0.4)
     reference = reference or summary.table(budget)["reference"]
-    ax.set_xlabel(f"{LABELS.get(metric, metric)},\nless {reference}'s")
+    shown = LABELS.get(metric) or literal(metric)
+    ax.set_xlabel(f"{shown},\nless {literal(str(reference))}'s")
     ax.grid(axis="y", visible=False)
     _name_families(ax, gaps)
     return ax
@@ -107,7 +108,7 @@ def plot_study(
             colour, marker = styles[name]
             _mark(ax, place + offsets[name], gap, color=colour, marker=marker)
     ax.axvline(0, color=BLUE, linewidth=1.2, linestyle="--")
-    ax.set_yticks(np.arange(len(differences)), list(differences)[::-1])
+    ax.set_yticks(np.arange(len(differences)), [literal(name) for name in differences][::-1])
     ax.set_ylim(-0.6, len(differences) - 0.4)
     ax.set_xlabel(xlabel)
     ax.grid(axis="y", visible=False)
@@ -136,7 +137,7 @@ def plot_field(
             table_TL.T, aspect="auto", origin="lower", interpolation="nearest",
             extent=(0, 1, -0.5, num_layers - 0.5), cmap=PROBABILITY, vmin=0, vmax=1,
         )  # fmt: skip
-        ax.set_title(name, fontsize="medium")
+        ax.set_title(literal(name), fontsize="medium")
         ax.set(xticks=[0, 0.5, 1], yticks=range(0, num_layers, max(1, num_layers // 4)))
     for place, ax in enumerate(axes):
         if place >= len(tables):
@@ -172,6 +173,6 @@ def _name_families(ax: Axes, arms: Iterable[str]) -> None:
 
 def _handle(name: str, colour: str, marker: str, *, hollow: bool = False) -> Line2D:
     return Line2D(
-        [], [], linestyle="none", marker=marker, markersize=MARKER_SIZE, label=name,
+        [], [], linestyle="none", marker=marker, markersize=MARKER_SIZE, label=literal(name),
         markeredgecolor=colour, markerfacecolor="white" if hollow else colour,
     )  # fmt: skip

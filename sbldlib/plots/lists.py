@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from ..records import LayerLists
-from .theme import BLUE, GREEN, INK, ORANGE, PINK, SKY
+from .theme import BLUE, GREEN, INK, ORANGE, PINK, SKY, literal
 
 LINES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^"), (PINK, "-.", "D"))
 LINES += ((SKY, (0, (5, 1)), "v"), (INK, (0, (1, 1)), "P"))
@@ -33,7 +33,7 @@ def plot_lists(ax: Axes, lists: Mapping[str, LayerLists], *, ranking: Sequence[i
                 row, 1, left=column - 0.5, height=0.8, edgecolor="white", linewidth=1.5,
                 color=ORANGE if is_blocked else BLUE, hatch="//" if is_blocked else "",
             )  # fmt: skip
-    ax.set_yticks(range(len(lists)), labels=list(lists))
+    ax.set_yticks(range(len(lists)), labels=list(map(literal, lists)))
     ax.set_xticks(range(len(ranking)), labels=[str(layer) for layer in ranking])
     ax.set(xlabel="layer, most sensitive first", xlim=(-0.5, len(ranking) - 0.5))
     ax.invert_yaxis()
@@ -60,7 +60,7 @@ def plot_dropping_left(
         fits = drop <= drop_max * (1 + 1e-9)
         ax.plot(
             np.asarray(savings)[fits], drop[fits], color=colour, linestyle=line, marker=mark,
-            markersize=4, label=name,
+            markersize=4, label=literal(name),
         )  # fmt: skip
     ax.axhline(drop_max, color=INK, linewidth=0.8)
     ax.annotate(f"cap {drop_max:g}", (savings[0], drop_max), xytext=(2, 3),
@@ -83,7 +83,8 @@ def plot_frontier(
         savings = sorted(points)
         mean, low, high = np.array([points[saving] for saving in savings]).T
         ax.fill_between(savings, low, high, color=colour, alpha=0.18, linewidth=0)
-        ax.plot(savings, mean, color=colour, linestyle=line, marker=mark, markersize=4, label=name)
+        label = literal(name)
+        ax.plot(savings, mean, color=colour, linestyle=line, marker=mark, markersize=4, label=label)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(xlabel="saving: mean drop over all layers", ylabel="loss above full depth\n(nats/token)")
     ax.legend()

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from ..records import LayerLists, SensitivityData
 from ..sensitivity import Agreement, Stability
 from ..sensitivity.ranks import average_ranks
-from .theme import BLUE, GREEN, GREY, INK, ORANGE, SKY
+from .theme import BLUE, GREEN, GREY, INK, ORANGE, SKY, literal
 
 RANK = "cividis"  # dark is the most sensitive
 CORRELATION = "PuOr"  # told apart in all common forms of colour blindness, white at 0
@@ -45,8 +45,9 @@ def plot_sensitivity(
     if values.max() > 20 * max(np.median(np.abs(values)), 1e-12):
         ax.set_yscale("symlog", linthresh=max(float(np.median(np.abs(values))), 1e-4))
     ax.axhline(0, color=INK, linewidth=0.8)
+    unit = literal(sensitivity_data.unit)
     scale = ",\nlogarithmic away from 0" if ax.get_yscale() == "symlog" else ""
-    ax.set(xlabel="layer", ylabel=f"sensitivity ({sensitivity_data.unit}){scale}", xticks=layers)
+    ax.set(xlabel="layer", ylabel=f"sensitivity ({unit}){scale}", xticks=layers)
     if lists is not None:
         ax.legend()
     return ax
@@ -62,7 +63,7 @@ def plot_estimators(ax: Axes, measured: Mapping[str, SensitivityData]) -> Axes:
     ax.imshow(ranks, aspect="auto", cmap=RANK, vmin=1, vmax=num_layers)
     _write_in_cells(ax, ranks, [[f"{rank:g}" for rank in row] for row in ranks], RANK)
     ax.set(xlabel="layer", xticks=range(num_layers))
-    ax.set_yticks(range(len(measured)), labels=list(measured))
+    ax.set_yticks(range(len(measured)), labels=list(map(literal, measured)))
     ax.tick_params(length=0)
     return ax
 
@@ -81,7 +82,7 @@ def plot_agreement(ax: Axes, found: Agreement, *, of: str = "spearman") -> Axes:
     ]
     ax.imshow(values, cmap=CORRELATION, vmin=-1, vmax=1)
     _write_in_cells(ax, values, texts, CORRELATION, low=-1, high=1)
-    names = [name.replace("_", "\n") for name in found.names]
+    names = [literal(name).replace("_", "\n") for name in found.names]
     ax.set_xticks(range(len(names)), labels=names)
     ax.set_yticks(range(len(names)), labels=names)
     ax.tick_params(length=0)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..records import StepRecord
-from .theme import BLUE, GREY, INK, ORANGE
+from .theme import BLUE, GREY, INK, ORANGE, literal
 
 
 def plot_step_seconds(
@@ -77,5 +77,6 @@ def plot_paired_gaps(
             fmt="s", color=BLUE, capsize=4,
         )  # fmt: skip
     ax.axvline(0, color=INK, linewidth=0.8)
-    ax.set(yticks=range(len(gaps)), yticklabels=list(gaps), ylim=(len(gaps) - 0.5, -0.5))
+    ax.set_yticks(range(len(gaps)), labels=list(map(literal, gaps)))
+    ax.set_ylim(len(gaps) - 0.5, -0.5)
     return ax

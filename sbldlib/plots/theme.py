@@ -10,6 +10,9 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.colors import ListedColormap
 
+from ..errors import printable
+
+NAME_CHARACTERS = 60
 # Okabe & Ito 2008, told apart in all common forms of colour blindness; ink for text-like marks.
 INK, GREY = "#222222", "#8a8a8a"
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
@@ -51,6 +54,17 @@ def themed() -> Iterator[None]:
     with mpl.rc_context(), sns.axes_style("ticks"):
         mpl.rcParams.update(_SETTINGS)
         yield
+
+
+def literal(text: str) -> str:
+    """A name as it is, for any text of a figure: matplotlib reads `$` and a first `_` as its own.
+
+    Cut where it is so long that no figure would have room beside it.
+    """
+    plain = printable(text)
+    if len(plain) > NAME_CHARACTERS:
+        plain = f"{plain[:NAME_CHARACTERS]}…"
+    return f"{' ' if plain.startswith('_') else ''}{plain}".replace("$", r"\$")
 
 
 def method_style(name: str) -> dict[str, Any]:

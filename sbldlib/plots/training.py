@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from ..errors import unknown_name
 from ..records import RunRecord, StepRecord
-from .theme import PROBABILITY, RAN_OR_SKIPPED, method_style
+from .theme import PROBABILITY, RAN_OR_SKIPPED, literal, method_style
 
 AGAINST = {
     "steps": ("step", lambda steps: np.arange(1.0, len(steps) + 1)),
@@ -35,7 +35,7 @@ def plot_losses(ax: Axes, losses: Mapping[str, Sequence[float]], *, window: int 
     """
     for name, values in losses.items():
         steps = np.arange(1, len(values) + 1)
-        ax.plot(steps, smoothed(values, window), label=name, **method_style(name))
+        ax.plot(steps, smoothed(values, window), label=literal(name), **method_style(name))
     ax.set(xlabel="step", ylabel=f"training loss (nats/token,\nmean of {window} steps)")
     ax.legend()
     return ax

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..dropping.schedules import Schedule, progress_grid
-from .theme import BLUE, GREEN, GREY, INK, METHOD_STYLE, ORANGE, PINK, SKY, method_style
+from .theme import BLUE, GREEN, GREY, INK, METHOD_STYLE, ORANGE, PINK, SKY, literal, method_style
 
 if TYPE_CHECKING:
     from ..dropping.fit_band import FitBand
@@ -173,7 +173,7 @@ def plot_schedules(ax: Axes, schedules: Mapping[str, Schedule], *, saving: float
     others = iter(_OTHER_STYLES)
     for name, schedule in schedules.items():
         style = method_style(name) if name in METHOD_STYLE else next(others, {})
-        plot_schedule(ax, schedule, label=name, **style)
+        plot_schedule(ax, schedule, label=literal(name), **style)
     return _mark_mean(ax, saving)
 
 

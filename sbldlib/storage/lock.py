@@ -16,9 +16,10 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from .files import open_plain
+from .files import open_plain, read_plain
 
 LOCK = ".lock"
+_PATIENCE_SECONDS = 1.0
 
 
 class RunBusyError(RuntimeError):
@@ -44,19 +45,10 @@ class FolderLock:
             where = str(self._path.parent)
             raise RunBusyError(f"folder={where!r} cannot be locked: {error}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._wait_for_a_name(descriptor)
+        except BaseException:
             os.close(descriptor)
-            raise RunBusyError(
-                f"folder={str(self._path.parent)!r} is being written by {_holder(self._path)}: "
-                "wait for it, end it, or give another folder"
-            ) from None
-        except OSError as error:
-            os.close(descriptor)
-            raise RunBusyError(
-                f"folder={str(self._path.parent)!r} cannot be locked ({error}): its file system "
-                "knows no locks; use a local disk"
-            ) from error
+            raise
         self._descriptor = descriptor
         _HELD.add(self)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
@@ -69,6 +61,31 @@ class FolderLock:
             _write(self._descriptor, b"")
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _wait_for_a_name(self, descriptor: int) -> None:
+        """Take the lock, or say who has it.
+
+        Who has just taken it has not written who it is yet, and the file still names the one who
+        was killed: both are over in milliseconds.
+        """
+        end = time.monotonic() + _PATIENCE_SECONDS
+        where = f"folder={str(self._path.parent)!r}"
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(self._path)
+            except OSError as error:
+                raise RunBusyError(
+                    f"{where} cannot be locked ({error}): its file system knows no locks; use a "
+                    "local disk"
+                ) from error
+            if holder is not None or time.monotonic() > end:
+                raise RunBusyError(
+                    f"{where} is being written by {holder or 'another process'}: wait for it, end "
+                    "it, or give another folder"
+                )
+            time.sleep(0.005)
 
     def __enter__(self) -> FolderLock:
         return self.acquire()
@@ -104,10 +121,23 @@ def _write(descriptor: int, content: bytes) -> None:
         return
 
 
-def _holder(path: Path) -> str:
+def _holder(path: Path) -> str | None:
+    """Who the file says holds the lock; None where that cannot be."""
     try:
-        known: dict[str, Any] = json.loads(path.read_text())
-        minutes = (time.time() - known["since"]) / 60
-        return f"process {known['pid']} on {known['host']}, for {minutes:.0f} minutes"
+        known: dict[str, Any] = json.loads(read_plain(path))
+        name = f"process {known['pid']} on {known['host']}"
+        if known["host"] == socket.gethostname() and not _is_there(known["pid"]):
+            return None
+        return f"{name}, for {(time.time() - known['since']) / 60:.0f} minutes"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return None
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
