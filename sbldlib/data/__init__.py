@@ -18,6 +18,7 @@ from .batches import (
     sequential_batches,
 )
 from .lesson import LessonData, prepare_lesson_data
+from .stream import sample_texts, stream_tokens
 from .text import Corpus, Document, corpus_from_texts, load_corpus
 from .tokenizer import Tokenizer, train_tokenizer
 from .tokens import TokenFile, cached_tokenizer, default_cache_folder, prepare_tokens
@@ -46,6 +47,8 @@ __all__ = [
     "load_corpus",
     "prepare_lesson_data",
     "prepare_tokens",
+    "sample_texts",
     "sequential_batches",
+    "stream_tokens",
     "train_tokenizer",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import check_choice, check_positive_int, check_seed, items
 from .draws import Draws
-from .text import SPLITS
+from .reading import SPLITS
 
 MAX_DEPTH = 8
 MAX_PROBLEMS = 10**7  # in memory at once

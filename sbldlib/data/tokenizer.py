@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import check_kind, check_positive_int, items
+from ..errors import check_positive_int, items
 from ..storage.files import write_atomically
+from .reading import check_text
 
 END_OF_TEXT = "<|endoftext|>"
 NUM_BYTES = 256
@@ -63,7 +65,24 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token numbers of the text; no special token is added."""
-        return self.backend.encode(text, add_special_tokens=False).ids
+        return self.backend.encode(check_text("text", text), add_special_tokens=False).ids
+
+    def encode_parts(self, texts: list[str]) -> np.ndarray:
+        """Token numbers of texts that follow one another, in one array."""
+        dtype = token_dtype(self.vocabulary_size)
+        if self.is_plain_bytes:
+            return np.frombuffer("".join(texts).encode(), dtype=np.uint8).astype(dtype)
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        parts = [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
+        return np.concatenate(parts) if parts else np.array([], dtype=dtype)
+
+    @cached_property
+    def is_plain_bytes(self) -> bool:
+        """Whether every token is one byte, by its own number."""
+        if self.vocabulary_size != NUM_BYTES:
+            return False
+        text = "".join(map(chr, range(NUM_BYTES))) + "\uffff\U0010ffff"
+        return self.encode(text) == list(text.encode())
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of token numbers; bytes that are not UTF-8 show as U+FFFD."""
@@ -93,7 +112,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     Source: Sennrich et al. 2016, arXiv 1508.07909 (BPE); Radford et al. 2019 (byte level) [S].
     """
     vocabulary_size = check_vocabulary_size(vocabulary_size)
-    texts = (check_kind("texts", text, str, "texts") for text in items("texts", texts))
+    texts = (check_text("texts", text) for text in items("texts", texts))
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers, trainers
 

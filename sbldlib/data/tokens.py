@@ -10,19 +10,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..storage.files import write_atomically
 from .text import Corpus
 from .tokenizer import Tokenizer, check_vocabulary_size, token_dtype, train_tokenizer
+from .writing import FORMAT, TokenWriter, fingerprint_of, side_path
 
-FORMAT = 1  # raised whenever what a cached file holds changes its meaning
 CHEAP_BYTES = 64 * 2**20  # a SHA-256 of this many takes about a tenth of a second
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def cached_tokenizer(
 
     check_vocabulary_size(vocabulary_size)
     settings = ["bpe", FORMAT, vocabulary_size, tokenizers.__version__, corpus.fingerprint]
-    path = _cache(folder) / f"tokenizer-{_fingerprint(settings)[:16]}.json"
+    path = _cache(folder) / f"tokenizer-{fingerprint_of(settings)[:16]}.json"
     digest_path = path.with_suffix(".sha256")
     try:
         content = path.read_bytes()
@@ -93,18 +92,10 @@ class TokenFile:
         cls, path: Path, tokens: np.ndarray, *, num_bytes: int, tokenizer: Tokenizer, name: str
     ) -> TokenFile:
         """Write tokens and, after them, the side file that makes them count."""
-        content = tokens.astype(token_dtype(tokenizer.vocabulary_size)).tobytes()
-        facts = {
-            "fingerprint": name,
-            "num_tokens": len(tokens),
-            "num_bytes": num_bytes,
-            "vocabulary_size": tokenizer.vocabulary_size,
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        write_atomically(path, content)
-        side = json.dumps({"format": FORMAT, **facts}, indent=1)
-        write_atomically(_side_path(path), side.encode())
-        return cls(path=path, **facts)
+        with TokenWriter(path, tokenizer) as writer:
+            writer.add_tokens(tokens)
+            writer.num_bytes = num_bytes
+            return cls(path=path, **writer.finish(name))
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool | None = None) -> TokenFile:
@@ -119,17 +110,17 @@ class TokenFile:
             ValueError: what is there is not what was written.
         """
         path = Path(path)
-        for needed in (path, _side_path(path)):
+        for needed in (path, side_path(path)):
             if not needed.is_file():
                 raise FileNotFoundError(f"{needed} is gone; {_REMEDY}")
         try:
-            facts = json.loads(_side_path(path).read_text())
+            facts = json.loads(side_path(path).read_text())
             if facts.pop("format") != FORMAT:
                 raise ValueError("another format")
             opened = cls(path=path, **facts)
             expected_bytes = opened.num_tokens * token_dtype(opened.vocabulary_size).itemsize
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{_side_path(path)} cannot be read ({error}); {_REMEDY}") from None
+            raise ValueError(f"{side_path(path)} cannot be read ({error}); {_REMEDY}") from None
         num_bytes = path.stat().st_size
         if num_bytes != expected_bytes:
             raise ValueError(
@@ -169,7 +160,7 @@ def prepare_tokens(
     """
     files = {}
     for split, documents in corpus.splits.items():
-        name = _fingerprint(["tokens", FORMAT, split, corpus.fingerprint, tokenizer.fingerprint])
+        name = fingerprint_of(["tokens", FORMAT, split, corpus.fingerprint, tokenizer.fingerprint])
         path = _cache(folder) / f"{split}-{name[:16]}.tokens"
         try:
             found = TokenFile.open(path, verify=verify)
@@ -204,11 +195,3 @@ def default_cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def _cache(folder: str | Path | None) -> Path:
     return default_cache_folder() if folder is None else Path(folder)
-
-
-def _side_path(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _fingerprint(parts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

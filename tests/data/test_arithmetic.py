@@ -17,7 +17,7 @@ from sbldlib.data.arithmetic import (
     generate_problems,
 )
 from sbldlib.data.batches import ProblemBatches
-from sbldlib.data.text import SPLITS
+from sbldlib.data.reading import SPLITS
 from sbldlib.data.tokenizer import train_tokenizer
 from sbldlib.losses import next_token_loss
 from sbldlib.models.gpt import GPT

@@ -93,6 +93,7 @@ def test_what_is_left_out_is_counted(tmp_path):
         "found": 106,
         "kept": 101,
         "not_utf8": 3,
+        "unreadable": 0,
         "duplicate": 1,
         "empty": 1,
         "over_max_bytes": 0,
