@@ -29,16 +29,19 @@ from sbldlib.storage.checkpoints import CheckpointError, check_checkpoint
 from sbldlib.storage.files import write_atomically
 
 FAULT = "the disk fills"
-PROMISE = "said so; the checkpoints before are whole; with room again the same call ends as undisturbed"
-STEPS = 24
+PROMISE = "said so, and the checkpoints are whole; with room again it ends as undisturbed"
+STEPS = 64
 JOB = Job(
     steps=STEPS,
-    every_steps=4,
+    width=4,  # so that the final record is the largest file
+    every_steps=8,
+    evaluate_every=12,
     keep_last=2,
-    script=tuple((step, "saving", None, SAVINGS[step % 4]) for step in range(2, STEPS, 3)),
+    script=tuple((step, "saving", None, SAVINGS[step % 4]) for step in range(2, STEPS, 7)),
 )
 MOUNT_BYTES = 2 * 2**20
-MOST_ROOM = 60_000  # more than the largest file needs
+MOST_ROOM = 42_000  # more than the largest file needs
+FOR_ALL_BUT_THE_RECORD = (31_500, 38_000)
 FULL_AS_THE_KIT_SAYS = ("disk is full", "No space left", "File too large")
 KINDS = ("settings.json", "ledger.jsonl", "controls.jsonl", "run.json", "best.json", "step-")
 
@@ -94,8 +97,10 @@ def one_try(
     path = disk.folder / f"run-{number}"
     result = lives_folder(disk, number) / "result.json"
     job = replace(JOB, folder=str(path), write=str(result))
-    at = draw.choice((-1, *range(STEPS), STEPS - 1, STEPS - 1))
-    given = {"kind": disk.kind, "at": at, "room": room(draw), "filler": str(disk.filler)}
+    at, room = draw.choice((-1, *range(STEPS))), some_room(draw)
+    if number % 5 == 0:
+        at, room = STEPS - 1, draw.randrange(*FOR_ALL_BUT_THE_RECORD)
+    given = {"kind": disk.kind, "at": at, "room": room, "filler": str(disk.filler)}
     life = lives.start("faults.full_disk:fill", job=plain(job), **given)
     if code := life.wait():
         return "elsewhere", f"ended with {code}: {life.last}"
@@ -117,9 +122,11 @@ def one_try(
     return where, failure
 
 
-def room(draw: random.Random) -> int:
+def some_room(draw: random.Random) -> int:
     """Bytes that can still be written: often few, so that the small files meet the end too."""
-    return draw.choice((0, draw.randrange(2_000), draw.randrange(16_000), draw.randrange(MOST_ROOM)))
+    return draw.choice(
+        (0, draw.randrange(2_000), draw.randrange(12_000), draw.randrange(MOST_ROOM))
+    )
 
 
 def lives_folder(disk: Disk, number: int) -> Path:

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from faults.commands import COMMANDS, command_lines, try_command
 from faults.outcome import Outcome
-from faults.strategies import Made
+from faults.strategies import Made, Target
 from faults.strategies_data import DATA
-from faults.strategies_face import FACE, Target
+from faults.strategies_face import FACE
+from faults.strategies_methods import METHODS_FACE
 from faults.strategies_records import RECORDS
 from faults.strategies_runs import RUNS
 from faults.world import World, lost, random_states
@@ -33,7 +34,7 @@ from hypothesis import strategies as st
 
 from sbldlib.storage.checkpoints import CheckpointError
 
-TARGETS: dict[str, Target] = {**FACE, **RECORDS, **RUNS, **DATA}
+TARGETS: dict[str, Target] = {**FACE, **METHODS_FACE, **RECORDS, **RUNS, **DATA}
 WORDS = 600  # characters of a failure
 SECONDS_A_CALL = 60  # the longest takes about one
 EXTRA = "no_such_argument"
@@ -189,7 +190,8 @@ def judge(
     message = str(error)
     if message.startswith("option=") and any(f"option={name!r}" in message for name in given):
         return None  # another method's
-    if any(f"{name}=" in message for name in target.fields.keys() - given.keys()):
+    absent = target.fields.keys() - given.keys()
+    if any(f"{name}=" in message or (not given and name in message) for name in absent):
         return None  # the default does not go with what was given
     for name in given:  # two right values that do not go together may be met before a wrong one
         one = target.fields.get(name, None)
@@ -222,7 +224,7 @@ def parts(value: Any) -> list[str]:
         with contextlib.suppress(Exception):
             found += [f"{value.item():g}", repr(value.item())]
     if isinstance(value, torch.Tensor) and value.ndim > 0 and value.numel() < 100:
-        found += [str(tuple(value.shape)), *map(str, value.flatten().tolist())]
+        found += [str(tuple(value.shape)), str(value.dtype), *map(str, value.flatten().tolist())]
     if isinstance(value, Path):
         found.append(str(value))
     if isinstance(value, (list, tuple, set, dict)):

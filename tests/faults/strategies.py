@@ -6,6 +6,7 @@ data), is a `Made`: a name, and a function of that world.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -46,6 +47,32 @@ class Field:
     needed: bool = False
     says: tuple[str, ...] = ()
     unread: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One function, and its arguments by name.
+
+    Attributes:
+        call: takes the arguments by name; sees the world where `sees_world` is set.
+        more: arguments that `call` passes on and that its signature does not name.
+        rarity: one in so many optional arguments is given.
+        belongs: whether an argument goes with the others, where some do not.
+        is_note: a record of what happened, which holds whatever it is told.
+    """
+
+    call: Callable[..., Any]
+    fields: dict[str, Field]
+    sees_world: bool = False
+    more: tuple[str, ...] = ()
+    rarity: int = 2
+    belongs: Callable[[str, dict[str, Any]], bool] | None = None
+    is_note: bool = False
+
+
+def needed(kind: dict[str, Any], **more: Any) -> Field:
+    """A field that the call cannot do without."""
+    return Field(**kind, needed=True, **more)
 
 
 class Unprintable:
@@ -168,7 +195,7 @@ def layers(num_layers: int) -> dict[str, SearchStrategy[Any]]:
     none_such = (
         [num_layers], [-1], [0, 0], [0, num_layers], [1.0], [0.5], [True], [None], ["0"], [[0]],
         {"a"}, [math.nan], [10**400], [2**63], *NOT_LISTS,
-        Made("all whole numbers", lambda world: __import__("itertools").count()),
+        Made("all whole numbers", lambda world: itertools.count()),
     )  # fmt: skip
     return {"right": right, "wrong": one_of(*none_such)}
 

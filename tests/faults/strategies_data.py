@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from faults.strategies import (
-    ALIENS,
     NOT_LISTS,
-    TEXTS,
     Field,
     Made,
+    Target,
     choice,
+    needed,
     number,
     one_of,
     path,
@@ -20,13 +20,11 @@ from faults.strategies import (
     seed,
     whole,
 )
-from faults.strategies_face import Target, needed
-from hypothesis import strategies as st
 
 from sbldlib import data
 from sbldlib.data.arithmetic import KINDS
 from sbldlib.data.batches import LOSSES
-from sbldlib.data.text import SPLITS
+from sbldlib.data.reading import SPLITS
 
 TEXT = {"right": one_of("12+7=19\n", "", "ünï ¢ode"), "wrong": one_of(None, 3, [], b"x", object())}
 KINDS_ASKED = {
@@ -205,4 +203,3 @@ DATA: dict[str, Target] = {
         },
     ),
 }
-__all__ = ["ALIENS", "DATA", "TEXTS", "st"]

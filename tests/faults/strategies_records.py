@@ -7,13 +7,14 @@ import math
 from faults.strategies import (
     NOT_LISTS,
     Field,
+    Target,
     choice,
     flag,
+    needed,
     number,
     one_of,
     whole,
 )
-from faults.strategies_face import Target, needed
 from faults.world import COMPARISON, STEP
 
 import sbldlib

@@ -9,15 +9,17 @@ from typing import Any
 from faults.strategies import (
     Field,
     Made,
+    Target,
     choice,
     function,
     model,
+    needed,
     number,
     one_of,
     path,
     record,
 )
-from faults.strategies_face import LOSS, Target, needed
+from faults.strategies_face import LOSS
 from faults.strategies_records import NAME, SEEDS
 from faults.world import COMPARISON, SENSITIVITY, Source
 from hypothesis import strategies as st

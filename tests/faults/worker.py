@@ -113,7 +113,7 @@ class Restless(Callback):
         self._weight, self.mean = weight, 0.0
 
     def before_step(self, context: StepContext) -> None:
-        draw = random.random() + float(np.random.random())  # noqa: NPY002 - the shared one is meant
+        draw = random.random() + float(np.random.random())
         with torch.no_grad():
             self._weight.add_(1e-4 * self.mean * draw)
 
@@ -140,7 +140,7 @@ class Parts:
 def make_parts(job: Job) -> Parts:
     """Model, optimizer and all else of a job, from its seed; the global generators as well."""
     torch.manual_seed(job.seed)
-    np.random.seed(job.seed)  # noqa: NPY002 - what a user may draw from
+    np.random.seed(job.seed)
     random.seed(job.seed)
     model = GPT(
         GPTConfig(
