@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help lab test check demo notebooks figures bench bench-gpu clean chromium remake
+.PHONY: help lab test check demo notebooks figures bench bench-gpu faults clean chromium remake
 
 # What a caller may set: make lab PORT=9000, make test JOBS=4, make lab PYTHON=/opt/python3.12/bin/python3
 PORT ?= 8888
@@ -11,6 +11,7 @@ LAB_FLAGS ?=
 PYTHON ?=
 PROCESSES ?=
 STOP_AFTER ?=
+FAULTS ?=
 COMPARE_FLAGS = $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(STOP_AFTER),--stop-after $(STOP_AFTER))
 
 VENV := .venv
@@ -71,6 +72,9 @@ bench: $(TEST)  ## Measure speed here, then methods against controls; stopped, i
 bench-gpu: $(TEST)  ## The same on CUDA, at GPT-2 124M and GPT-3 Medium (STOP_AFTER=500 seconds)
 	@$(PY) -m benchmarks --gpu
 	@$(PY) -m benchmarks.comparisons gpu-124m gpu-medium $(COMPARE_FLAGS)
+
+faults: $(TEST)  ## Break runs, files, disks and inputs for real, thousands of times (FAULTS="killed damaged")
+	@PYTHONPATH=tests:. $(QUIET_CORES) $(PY) -m faults $(FAULTS)
 
 clean:  ## Remove caches and build leftovers (.venv and data/ stay)
 	@rm -rf build dist *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache

@@ -35,6 +35,7 @@ from .writing import TokenWriter
 PART_CHARACTERS = 65_536  # encoded as one
 BATCH_PARTS = 16  # parts that the threads share out
 MOST_FILES = 1024  # that a sample is taken of
+LARGEST_CHARACTER = 4  # bytes of UTF-8
 SAMPLE_BYTES = 16 * 2**20
 COUNTS = ("found", "not_utf8", "unreadable", "empty", "cut_anywhere")
 
@@ -46,7 +47,7 @@ _OTHER_BORDER = re.compile(r"(?<=[0-9])(?=[0-9])|(?<=[A-Za-z])(?=[!-&(-/:-@\[-`{
 
 
 def stream_tokens(
-    source: Iterable[str] | str | Path,
+    source: Iterable[str | Iterable[str]] | str | Path,
     tokenizer: Tokenizer,
     path: str | Path,
     *,
@@ -61,8 +62,8 @@ def stream_tokens(
     is replaced at the end.
 
     Args:
-        source: documents, gone through once; or a text file, or a folder of them, each file a
-            document. Copies are not looked for.
+        source: documents, gone through once, each a text or an iterable of its pieces; or a text
+            file, or a folder of them, each file a document. Copies are not looked for.
         tokenizer: of `train_tokenizer`, such as of `sample_texts`; another library's must not let
             tokens reach over white space.
         path: of the token file.
@@ -106,7 +107,7 @@ def stream_tokens(
 
 
 def sample_texts(
-    source: Iterable[str] | str | Path,
+    source: Iterable[str | Iterable[str]] | str | Path,
     *,
     max_bytes: int = SAMPLE_BYTES,
     suffixes: Iterable[str] | None = None,
@@ -136,7 +137,7 @@ def sample_texts(
         if text:
             sample.append(text)
             room -= len(text.encode())
-        if room <= 0:
+        if room < LARGEST_CHARACTER:
             break
     if not sample:
         raise ValueError(f"source={shown(source)} holds no text to take a sample of")
@@ -182,7 +183,7 @@ def _documents(
     if split is not None:
         check_choice("split", split, SPLITS)
     if not isinstance(source, (str, Path)):
-        return ((check_text("source", text),) for text in items("source", source))
+        return (_pieces_of(document) for document in items("source", source))
     root = check_path("source", source)
     try:
         is_file, is_folder = root.is_file(), root.is_dir()
@@ -199,6 +200,13 @@ def _documents(
         names = [name for name in names if split_of(name, shares) == split]
     counts["found"] += len(names)
     return _Files(root, names)
+
+
+def _pieces_of(document: Any) -> Iterable[str]:
+    """A document that came as one text, or in pieces."""
+    if isinstance(document, str):
+        return (check_text("source", document),)
+    return (check_text("source", piece) for piece in items("source", document))
 
 
 def _parts(document: Iterable[str], counts: Counter) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,12 +99,13 @@ class TokenWriter:
             "vocabulary_size": self._tokenizer.vocabulary_size,
             "sha256": self._tokens.hexdigest(),
         }
-        # Without a side file nothing counts: an old one must not vouch for new tokens.
-        side_path(self._path).unlink(missing_ok=True)
-        os.replace(self._temporary, self._path)
-        sync_folder(self._path.parent)
         side = json.dumps({"format": FORMAT, **facts}, indent=1)
-        write_atomically(side_path(self._path), side.encode())
+        with _alone_in(self._path.parent):  # two that write one file must not mix their halves
+            # Without a side file nothing counts: an old one must not vouch for new tokens.
+            side_path(self._path).unlink(missing_ok=True)
+            os.replace(self._temporary, self._path)
+            sync_folder(self._path.parent)
+            write_atomically(side_path(self._path), side.encode())
         return facts
 
 
@@ -122,6 +125,18 @@ def side_path(path: Path) -> Path:
 def fingerprint_of(parts: Sequence[Any]) -> str:
     """SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Within this `with` no other process or thread that asks the same is in there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_alive(process: int) -> bool:

@@ -288,7 +288,7 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path):
         (["--seed", "1", "--seed", "1"], "seeds=(1, 1)"),
         (["--steps", "0"], "Invalid value for '--steps'"),
         (["--arm", "full depth", "--arm", "sbdl"], "arm='sbdl'"),
-        (["--arm", "sbld"], "tables=()"),
+        (["--arm", "sbld"], "arm=('sbld',) leaves no table"),
     ],
 )
 def test_bad_flags_are_usage_errors(flags, named):

@@ -181,7 +181,7 @@ def test_loss_on_all_teaches_the_prompts_as_well():
         assert torch.equal(targets_T[: num - 1], inputs_T[1:num])
         assert (targets_T[num:] == IGNORE).all()
     assert (answers != IGNORE).sum() < (everything != IGNORE).sum()
-    with pytest.raises(ValueError, match="loss_on='prompts' is not known.*; known: all, answers"):
+    with pytest.raises(ValueError, match=r"loss_on='prompts' is not known.*; known: all, answers"):
         of_sums(loss_on="prompts")
 
 

@@ -106,6 +106,12 @@ def test_plain_bytes_are_the_bytes(tmp_path):
     assert found == [*text.encode(), 0, ord("b"), 0]
 
 
+def test_a_document_may_come_in_pieces(tmp_path):
+    text = "".join(SAMPLE) * 900
+    cut = [text[place : place + 999] for place in range(0, len(text), 999)]
+    assert streamed([iter(cut), "b"], bpe(), tmp_path) == expected([text, "b"], bpe())
+
+
 # ---- files
 
 
@@ -279,7 +285,8 @@ def test_a_callback_s_own_error_is_not_the_file_s(tmp_path, folder):
         (3, "source=3 must be a list"),
         ([], r"source=\[\] holds no text"),
         ([""], "holds no text"),
-        ([3], "source=3 must be text"),
+        ([3], "source=3 must be a list"),
+        ([["a", 3]], "source=3 must be text"),
         (["a\ud800b"], r"source='a\\ud800b' holds '\\ud800' at place 1, half a character"),
     ],
 )
@@ -308,12 +315,18 @@ def test_a_sample_of_documents_is_their_beginning():
         sample_texts([])
 
 
-def test_a_sample_of_one_file_reads_no_more_than_it_needs(tmp_path):
-    path = tmp_path / "endless"
-    with open(path, "wb") as file:
-        file.write(b"text " * 10)
-        file.truncate(2**40)  # a hole: no disk is used
-    assert sample_texts(path, max_bytes=20) == [("text " * 4)]
+def test_a_sample_of_one_file_reads_no_more_than_it_needs(tmp_path, monkeypatch):
+    path, asked = tmp_path / "large", []
+    path.write_text("text " * 1000)
+
+    def counted(path):
+        for piece in pieces(path, block_bytes=10):
+            asked.append(piece)
+            yield piece
+
+    monkeypatch.setattr(stream, "pieces", counted)
+    assert sample_texts(path, max_bytes=20) == ["text " * 4]
+    assert asked == ["text text "] * 2
 
 
 def test_two_streams_at_once_do_not_meet(tmp_path):

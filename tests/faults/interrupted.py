@@ -29,13 +29,13 @@ from jupyter_client import BlockingKernelClient, KernelManager
 FAULT = "a kernel's interrupt, Ctrl-C or SIGTERM at a random moment"
 PROMISE = "ends at a step boundary, all restored; the kernel answers; carried on, as undisturbed"
 ACTIVITIES = {  # code, and within how many milliseconds of its beginning it is interrupted
-    "training": ('I.training("training", folder)', 1000),
-    "evaluating": ('I.training("evaluating", folder)', 1000),
-    "saving": ('I.training("saving", folder)', 1000),
-    "paused": ('I.training("paused", folder, is_paused=True)', 300),
-    "sensitivities": ("I.sensitivities()", 700),
-    "pilot": ("I.pilot(folder)", 1000),
-    "panel": ('I.panel(folder).start("thread"); print("began"); await I.HERE.panel.wait()', 1000),
+    "training": ('I.training("training", folder)', 400),
+    "evaluating": ('I.training("evaluating", folder)', 400),
+    "saving": ('I.training("saving", folder)', 400),
+    "paused": ('I.training("paused", folder, is_paused=True)', 200),
+    "sensitivities": ("I.sensitivities()", 400),
+    "pilot": ("I.pilot(folder)", 400),
+    "panel": ('I.panel(folder).start("thread"); print("began"); await I.HERE.panel.wait()', 400),
 }
 INTERRUPTED = ("KeyboardInterrupt", "TrainingInterrupted", "CancelledError")
 CARRY_ON_EVERY = 5
@@ -91,7 +91,6 @@ class Tally:
     tried: int = 0
     failures: dict[int, str] = field(default_factory=dict)
     met: Counter = field(default_factory=Counter)
-    carried_on: int = 0
 
 
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
@@ -101,10 +100,10 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
     with running_kernel() as kernel:
         kinds = [list(ACTIVITIES)[n % len(ACTIVITIES)] for n in range(num)]
         draw.shuffle(kinds)
-        turns = Counter()
+        pieces = {kind: Piece(kind, folder) for kind in ACTIVITIES}
         for kind in kinds:
-            turns[kind] += 1
-            interrupt(kernel, kind, turns[kind], folder, draw, tally)
+            while not interrupt(kernel, pieces[kind], draw, tally):
+                tally.met["too late, and not counted"] += 1
     with nursery(folder) as lives:
         for number in range(-(-num // SIGNALS_EVERY)):
             for sign in ENDINGS:
@@ -115,7 +114,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         tally.failures,
         tally.tried,
         seconds=time.perf_counter() - began,
-        figures={**dict(tally.met), "carried on to the end": tally.carried_on},
+        figures=dict(tally.met),
     )
 
 
@@ -126,7 +125,7 @@ def running_kernel() -> Iterator[Kernel]:
     path = os.pathsep.join([str(TESTS), str(ROOT)])
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path, "MPLBACKEND": "Agg"}
     with open(os.devnull, "wb") as nothing:
-        manager.start_kernel(env=environment, stdout=nothing, stderr=open("/tmp/w/kern.err","wb"))
+        manager.start_kernel(env=environment, stdout=nothing, stderr=nothing)
     client = manager.client()
     client.start_channels()
     try:
@@ -140,28 +139,55 @@ def running_kernel() -> Iterator[Kernel]:
         manager.shutdown_kernel(now=True)
 
 
-def interrupt(
-    kernel: Kernel, kind: str, turn: int, folder: Path, draw: random.Random, tally: Tally
-) -> None:
-    """Interrupt the kernel once, and judge; each few times carry on to the end, and begin anew."""
-    here = folder / f"{kind}-{(turn - 1) // CARRY_ON_EVERY}"
-    code, milliseconds = ACTIVITIES[kind]
+@dataclass
+class Piece:
+    """One piece of work of a kind, interrupted again and again; then the next of its kind.
+
+    Attributes:
+        number: of the piece.
+        turn: how often it was interrupted.
+    """
+
+    kind: str
+    above: Path
+    number: int = 0
+    turn: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.above / f"{self.kind}-{self.number}"
+
+    def next(self) -> None:
+        """Begin another one."""
+        self.number, self.turn = self.number + 1, 0
+
+
+def interrupt(kernel: Kernel, piece: Piece, draw: random.Random, tally: Tally) -> bool:
+    """Interrupt the kernel once, and judge; whether it came before the work was done."""
+    code, milliseconds = ACTIVITIES[piece.kind]
+    came_in_time = True
     try:
-        message = kernel.start(f"folder = {str(here)!r}; {code}")
+        message = kernel.start(f"folder = {str(piece.folder)!r}; {code}")
         time.sleep(draw.uniform(0, milliseconds) / 1000)
         kernel.manager.interrupt_kernel()
         reply = kernel.reply(message)
-        tally.met[kind] += 1
-        tally.met["too late"] += reply["status"] == "ok"
+        came_in_time = reply["status"] != "ok"
         failure = why_wrong(kernel, reply)
-        if failure is None and turn % CARRY_ON_EVERY == 0:
-            tally.carried_on += 1
-            failure = carry_on(kernel, kind, here)
+        piece.turn += 1
+        if failure is None and (piece.turn == CARRY_ON_EVERY or not came_in_time):
+            tally.met["carried on to the end"] += 1
+            failure = carry_on(kernel, piece)
+            piece.next()
     except (AssertionError, Empty) as error:
         failure = f"{type(error).__name__}: {error}"
-    if failure is not None:
-        tally.failures[tally.tried] = f"{kind}: {failure}"
-    tally.tried += 1
+    if came_in_time or failure is not None:
+        tally.met[piece.kind] += 1
+        tally.tried += 1
+        if failure is not None:
+            tally.failures[tally.tried - 1] = f"{piece.kind}: {failure}"
+            piece.next()
+    return came_in_time or failure is not None
 
 
 def why_wrong(kernel: Kernel, reply: dict[str, Any]) -> str | None:
@@ -173,10 +199,10 @@ def why_wrong(kernel: Kernel, reply: dict[str, Any]) -> str | None:
     return "; ".join(kernel.evaluate("I.complaints()")) or None
 
 
-def carry_on(kernel: Kernel, kind: str, folder: Path) -> str | None:
+def carry_on(kernel: Kernel, piece: Piece) -> str | None:
     """Why the work does not come to what it should, or None."""
-    got = kernel.evaluate(f"I.to_the_end({kind!r}, {str(folder)!r})")
-    expected = kernel.evaluate(f"I.expected({kind!r})")
+    got = kernel.evaluate(f"I.to_the_end({piece.kind!r}, {str(piece.folder)!r})")
+    expected = kernel.evaluate(f"I.expected({piece.kind!r})")
     if "steps" in got:
         return judge.difference(got, expected)
     odd = [name for name in expected if got[name] != expected[name]]

@@ -31,11 +31,11 @@ from sbldlib.training.ledger import read_ledger
 from sbldlib.training.loop import train
 
 JOBS = {
-    "training": Job(steps=300, every_steps=0, evaluate_every=0, keep_best=False),
-    "evaluating": Job(steps=60, every_steps=0, evaluate_every=2),
-    "saving": Job(steps=120, every_steps=1, evaluate_every=0, keep_best=False, width=64),
+    "training": Job(steps=200, every_steps=0, evaluate_every=0, keep_best=False),
+    "evaluating": Job(steps=24, every_steps=0, evaluate_every=2),
+    "saving": Job(steps=60, every_steps=1, evaluate_every=0, keep_best=False, width=64),
     "paused": Job(steps=40, every_steps=0, evaluate_every=0, keep_best=False),
-    "panel": Job(steps=300, every_steps=0, evaluate_every=0, keep_best=False),
+    "panel": Job(steps=200, every_steps=0, evaluate_every=0, keep_best=False),
 }
 NUM_EVALUATED = 60  # batches: an evaluation takes longer than the steps between two
 PILOT = TrainConfig(budget=Budget(steps=40))
@@ -107,7 +107,7 @@ def training(kind: str, folder: str | None, *, is_paused: bool = False) -> dict[
 def sensitivities() -> dict[str, Any]:
     """Measure every layer."""
     parts = make_parts(Job(width=16))
-    batches = [Source(7, rows=16).batch(step) for step in range(40)]
+    batches = [Source(7, rows=16).batch(step) for step in range(120)]
     began({"model": parts.model, "optimizer": parts.optimizer, "may_change": False})
     return {"values": list(calculate_sensitivities(parts.model, batches=batches).values)}
 
