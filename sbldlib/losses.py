@@ -56,6 +56,16 @@ def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         ) from None
 
 
+def check_loss(value: Any) -> Tensor:
+    """Return what a loss function gave, or raise ValueError where nothing can be learnt from it."""
+    if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
+        return value
+    raise ValueError(
+        f"loss returned {shown(value)}; it must be a tensor of one number that comes from the "
+        "model's weights"
+    )
+
+
 def _pair(batch: Any) -> tuple[Any, Tensor]:
     """A batch's inputs and targets, or ValueError where it is no such pair."""
     inputs: Any = None

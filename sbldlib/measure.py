@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .dropping.blocks import NoBlocksError
 from .dropping.skipping import attach
-from .losses import device_of, next_token_loss, to_device
+from .losses import check_loss, device_of, next_token_loss, to_device
 from .records import Record
 
 _COUNTING = threading.Lock()
@@ -101,7 +101,7 @@ def count_flops(model: nn.Module, batch: Any, *, loss=next_token_loss) -> FlopCo
     device = device_of(model)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), depth, _training_mode(model), torch.enable_grad():
-        forward, counts, total = _count_by_block(blocks, lambda: loss(model, row))
+        forward, counts, total = _count_by_block(blocks, lambda: check_loss(loss(model, row)))
     model.zero_grad(set_to_none=True)
     return FlopCount(
         blocks=tuple(float(count * num_rows) for count in counts),

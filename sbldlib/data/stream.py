@@ -85,9 +85,10 @@ def stream_tokens(
     counted.update(dict.fromkeys(COUNTS, 0))
     with TokenWriter(target, tokenizer) as writer:
         for document in documents:
-            start = writer.mark()
+            start, is_blank = writer.mark(), True
             try:
                 for texts in _batches(_parts(document, counted)):
+                    is_blank = is_blank and not any(text.strip() for text in texts)
                     writer.add(texts)
                     if on_bytes is not None:
                         on_bytes(writer.num_bytes)
@@ -95,8 +96,9 @@ def stream_tokens(
                 counted["not_utf8" if isinstance(error, NotTextError) else "unreadable"] += 1
                 writer.back_to(start)
                 continue
-            if writer.num_bytes == start.num_bytes:
+            if is_blank:
                 counted["empty"] += 1
+                writer.back_to(start)
                 continue
             writer.end_document()
         if writer.num_tokens == 0:

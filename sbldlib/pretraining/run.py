@@ -18,7 +18,7 @@ from typing import Any
 
 from ..data.arithmetic import exact_match
 from ..dropping.lists import create_block_allow_lists
-from ..errors import check_choice, check_path
+from ..errors import check_path
 from ..losses import evaluate_loss
 from ..methods import LayerDropping, make_method
 from ..models.gpt import GPT
@@ -27,8 +27,8 @@ from ..sensitivity import calculate_sensitivities
 from ..storage.checkpoints import CheckpointError
 from ..training.checkpoints import CheckpointConfig
 from ..training.config import Budget, TrainConfig
+from ..training.door import check_resume
 from ..training.folder import ANALYSIS, RunFolder, RunMismatchError
-from ..training.keeping import RESUME
 from ..training.launch import Workers
 from ..training.loop import Evaluation, train
 from ..training.optimizer import make_optimizer
@@ -128,8 +128,7 @@ class _Pretraining:
         self.resume, self.device = resume, check_device(device)
         self.workers = workers or Workers()
         self.on_stage, self.on_step = on_stage or (lambda *_: None), on_step
-        if isinstance(resume, str):
-            check_choice("resume", resume, RESUME)
+        check_resume(resume)
         # Refused here where the layers cannot hold it, and not after the warm-up.
         ranks = tuple(map(float, range(config.shape.num_layers)))
         errors = (0.0,) * len(ranks)

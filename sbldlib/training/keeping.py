@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import check_positive_int, unknown_name
+from ..errors import unknown_name
 from ..records import RunRecord, StepRecord
 from ..storage.checkpoints import CheckpointError
 from .checkpoints import CheckpointConfig
@@ -25,8 +25,6 @@ from .state import (
     weights_sha256,
     why_not_exact,
 )
-
-RESUME = ("auto", "always", "never")
 
 
 class Keeper:
@@ -53,7 +51,6 @@ class Keeper:
             RunMismatchError: it holds a run of other settings, or of other starting weights.
             CheckpointError: it holds no checkpoint that was asked for, or a damaged one.
         """
-        _check_resume(resume)
         if config.keep_best is not None and config.keep_best not in (names := list(evaluations)):
             raise unknown_name("keep_best", config.keep_best, names)
         self._run, self._controls, self._config = run, controls, config
@@ -224,14 +221,6 @@ def settings(run: Run, controls: Controls | None, evaluations: list[str]) -> dic
     }
 
 
-def _check_resume(resume: str | int) -> None:
-    if isinstance(resume, str):
-        if resume not in RESUME:
-            raise unknown_name("resume", resume, RESUME)
-    else:
-        check_positive_int("resume", resume, minimum=0)
-
-
 def _known(tree: dict[str, Any], name: str, kind: type, where: str) -> Any:
     if not isinstance(tree.get(name), kind):
         raise CheckpointError(f"{where} has no {name}: it is not a run's checkpoint")
@@ -242,7 +231,9 @@ def _place(tree: dict[str, Any], where: str) -> tuple[dict[str, Any], list[LogEn
     """Where ledger and controls stood at a checkpoint."""
     try:
         at, log = tree["position"], (tree["controls"] or {"log": []})["log"]
-        position: dict[str, Any] = {name: int(at[name]) for name in ("steps", "num_bytes", "controls_bytes")}
+        position: dict[str, Any] = {
+            name: int(at[name]) for name in ("steps", "num_bytes", "controls_bytes")
+        }
         position["sha256"] = str(at["sha256"])
         return position, [(int(step), name, old, new) for step, name, old, new in log]
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -21,6 +21,7 @@ from .callbacks import Callback
 from .checkpoints import CheckpointConfig
 from .config import TrainConfig
 from .controls import STOP, Controls
+from .door import Asked, check_arguments
 from .finite import NotFiniteError
 from .following import keep
 from .interrupts import Interrupts
@@ -50,12 +51,21 @@ def train_steps(
     Closing the generator, or dropping it, ends the run early, saves it where it has a folder, and
     leaves the model at full depth. Ctrl-C within a step ends it at that step's end.
     """
-    training = _Training(
-        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss, workers),
-        evaluations or {},
-        controls,
+    asked = check_arguments(
+        model,
+        optimizer,
+        loss,
+        config=config,
+        callbacks=callbacks,
+        evaluations=evaluations,
+        controls=controls,
+        folder=folder,
+        checkpoints=checkpoints,
+        resume=resume,
+        workers=workers,
     )
-    training.open(folder, checkpoints, resume)
+    training = _Training(model, data, optimizer, loss, asked)
+    training.open()
     yield from training.steps()
     training.end()
 
@@ -113,14 +123,24 @@ def train(
         CheckpointError: a checkpoint cannot be written, or is damaged.
         ValueError: data without a batch, or settings out of range, before any step.
     """
-    training = _Training(
-        Run(model, data, optimizer, config or TrainConfig(), callbacks, loss, workers),
-        evaluations or {},
-        controls,
+    asked = check_arguments(
+        model,
+        optimizer,
+        loss,
+        on_step,
+        config=config,
+        callbacks=callbacks,
+        evaluations=evaluations,
+        controls=controls,
+        folder=folder,
+        checkpoints=checkpoints,
+        resume=resume,
+        workers=workers,
     )
+    training = _Training(model, data, optimizer, loss, asked)
     kept: list[StepRecord] = []
     with training.interrupts:
-        training.open(folder, checkpoints, resume)
+        training.open()
         with closing(training.steps()) as steps:
             for record in steps:
                 if folder is None:
@@ -135,29 +155,31 @@ def train(
 class _Training:
     """One run from its first step here to its end, with all that takes part."""
 
-    def __init__(
-        self, run: Run, evaluations: Mapping[str, Evaluation], controls: Controls | None
-    ) -> None:
-        self._run, self._evaluations, self._controls = run, evaluations, controls
+    def __init__(self, model: nn.Module, data: Any, optimizer: Any, loss: Any, asked: Asked):
+        self._asked, self._controls, self._evaluations = asked, asked.controls, asked.evaluations
+        self._run = Run(model, data, optimizer, asked.config, asked.callbacks, loss, asked.workers)
         self.interrupts = Interrupts()
         self._keeper: Keeper | None = None
         self.kept_record: RunRecord
         self._outcome = "completed"
 
-    def open(
-        self, folder: str | Path | None, checkpoints: CheckpointConfig | None, resume: str | int
-    ) -> None:
+    def open(self) -> None:
         """Take up what the folder holds."""
-        if folder is None:
+        asked = self._asked
+        if asked.folder is None:
             return
-        self._keeper = keep(
-            folder,
-            self._run,
-            self._controls,
-            checkpoints or CheckpointConfig(),
-            evaluations=self._evaluations,
-            resume=resume,
-        )
+        try:
+            self._keeper = keep(
+                asked.folder,
+                self._run,
+                self._controls,
+                asked.checkpoints,
+                evaluations=self._evaluations,
+                resume=asked.resume,
+            )
+        except BaseException:
+            self._run.close()
+            raise
 
     def steps(self) -> Generator[StepRecord, None, None]:
         """Every step that is left, each saved as the folder asks; then the end."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..dropping.blocks import NoBlocksError
 from ..dropping.skipping import Skipping, attach
+from ..errors import shown
 from ..losses import device_of
 from ..measure import FlopCount, count_flops, first_tensor
 from ..records import StepRecord
@@ -197,7 +198,9 @@ class Run:
         self._drop_nothing()
         self.model.eval()
         try:
-            found = {name: float(measure(self.model)) for name, measure in evaluations.items()}
+            found = {
+                name: _number(name, measure(self.model)) for name, measure in evaluations.items()
+            }
         finally:
             self.model.train()
         if self.workers.count > 1 and found:  # rank 0's, for the records to be the same
@@ -215,6 +218,14 @@ class Run:
     def _drop_nothing(self) -> None:
         if self.skipping is not None:
             self.skipping.clear_draw()
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        right = "a function that returns a number"
+        raise ValueError(f"evaluations[{name!r}] returned {shown(value)}: give {right}") from None
 
 
 def attach_where_possible(model: nn.Module) -> Skipping | None:
@@ -240,8 +251,9 @@ class _Sequence:
 def _batch_source(data: Any, accumulate: int) -> Any:
     if hasattr(data, "batch"):
         return data
-    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+    is_text = isinstance(data, (str, bytes))
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not is_text:
         return _Sequence(data, accumulate)
     raise ValueError(
-        f"data={type(data).__name__} must have .batch(step, micro_batch), or be a list of batches"
+        f"data={shown(data)} must have .batch(step, micro_batch), or be a list of batches"
     )

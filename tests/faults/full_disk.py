@@ -1,4 +1,4 @@
-"""The disk fills: in a save, in the ledger, in the log of controls, in the final record, before all.
+"""The disk fills: in a save, in the ledger, in the log of controls, in the record, before all.
 
 Two ways: files may not grow beyond a size (a limit of the process, which every user may set), and a
 small file system of its own with a filler on it (where this user may mount one).

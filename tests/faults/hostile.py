@@ -32,7 +32,8 @@ MORE_BYTES = 2**31  # of addresses, above what the process has
 MORE_MEGABYTES = 400  # of memory in use
 NONSENSE: tuple[Any, ...] = (
     None, True, -1, 10**40, 0.5, {"$float": "nan"}, {"$float": "inf"}, "", "x" * 1000, "../..", [],
-    [[]], {}, {"$tuple": []}, {"$items": [[1, 2]]}, {"$tensor": "model.head.weight"}, {"a": {"b": 1}},
+    [[]], {}, {"$tuple": []}, {"$items": [[1, 2]]}, {"$tensor": "model.head.weight"},
+    {"a": {"b": 1}},
 )  # fmt: skip
 
 

@@ -147,10 +147,8 @@ def ended(life: Life, lives: Nursery, state: State, tally: Tally, told: str = ""
     while (event := lives.next_event(0)) is not None:
         if event[0] == life.pid:
             note(event[1], state)
-    if code != -signal.SIGKILL:
-        failure = f"ended with {code}: {life.last}"
-    else:
-        failure = judge(state, tally)
+    was_killed = code == -signal.SIGKILL
+    failure = judge(state, tally) if was_killed else f"ended with {code}: {life.last}"
     if failure is not None:
         tally.failures[tally.kills] = told + failure
     tally.kills += 1

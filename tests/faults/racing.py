@@ -1,4 +1,4 @@
-"""Many call `train` on one folder at the same moment: processes, then the threads of one process."""
+"""Many call `train` on one folder at the same moment: processes, then threads of one process."""
 
 from __future__ import annotations
 

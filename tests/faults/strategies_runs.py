@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -27,6 +26,7 @@ from hypothesis import strategies as st
 import sbldlib
 from sbldlib.training.callbacks import Callback
 from sbldlib.training.checkpoints import CheckpointConfig
+from sbldlib.training.launch import Workers
 
 CONFIGS = record(
     Made("one step", lambda world: sbldlib.TrainConfig(budget=sbldlib.Budget(steps=1))),
@@ -179,15 +179,14 @@ RUNS: dict[str, Target] = {
             "on_step": Field(**WATCH),
             "folder": Field(**path()),
             "resume": Field(**choice(("auto", "always", "never"))),
-            "checkpoints": Field(right=st.nothing(), wrong=one_of(3, "x", {}, [], object())),
+            "checkpoints": Field(
+                right=one_of(None, Made("checkpoints", lambda world: CheckpointConfig())),
+                wrong=one_of(3, "x", {}, [], object()),
+            ),
+            "workers": Field(
+                right=one_of(None, Made("alone", lambda world: Workers())),
+                wrong=one_of(3, "x", {}, [], object()),
+            ),
         },
     ),
 }
-_TRAIN = RUNS["train"].fields
-for _name in set(_TRAIN) - set(inspect.signature(sbldlib.train).parameters):
-    del _TRAIN[_name]
-if "checkpoints" in _TRAIN:
-    _TRAIN["checkpoints"] = Field(
-        right=one_of(Made("checkpoints", lambda world: CheckpointConfig())),
-        wrong=_TRAIN["checkpoints"].wrong,
-    )
