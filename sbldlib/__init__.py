@@ -29,6 +29,7 @@ _HOMES = {
     "prune": "dropping.export",
     "early_exit": "dropping.export",
     "Budget": "training.config",
+    "CheckpointConfig": "training.checkpoints",
     "TrainConfig": "training.config",
     "Controls": "training.controls",
     "SensitivityData": "records",
@@ -43,6 +44,7 @@ _HOMES = {
 __all__ = [
     "GPT",
     "Budget",
+    "CheckpointConfig",
     "Comparison",
     "Controls",
     "GPTConfig",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from .models.gpt import GPT, GPTConfig
     from .records import LayerLists, PilotData, RunRecord, SensitivityData, StepRecord
     from .sensitivity import calculate_sensitivities, calculate_sensitivity
+    from .training.checkpoints import CheckpointConfig
     from .training.config import Budget, TrainConfig
     from .training.controls import Controls
     from .training.loop import train

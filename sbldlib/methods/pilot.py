@@ -20,6 +20,7 @@ from ..environment import installed_version
 from ..errors import check_callable, check_folder, check_kind, check_seeds
 from ..losses import device_of
 from ..records import PilotData, Record, StepRecord
+from ..signals import HeldSignals
 from ..storage.settings import first_difference, read_signed, write_signed
 from ..training.callbacks import Callback
 from ..training.config import TrainConfig
@@ -105,7 +106,8 @@ def run_pilot(
     runner = _Runner(
         make_model, make_data, make_optimizer, make_dropping, config, on_run, on_step, folder, key
     )
-    pairs = [[runner.run(arm, seed) for arm in ARMS] for seed in seeds]
+    with HeldSignals() as signals:
+        pairs = [[runner.run(arm, seed, signals) for arm in ARMS] for seed in seeds]
     runs = [run for pair in pairs for run in pair]
     return PilotData(
         baseline_losses=tuple(baseline.losses for baseline, _ in pairs),
@@ -131,7 +133,7 @@ class _Runner:
     folder: Path | None
     key: str
 
-    def run(self, arm: str, seed: int) -> PilotRun:
+    def run(self, arm: str, seed: int, signals: HeldSignals) -> PilotRun:
         with random_state(seed):
             began = time.perf_counter()
             model = check_model(self.make_model(seed))
@@ -154,6 +156,7 @@ class _Runner:
                 return _read(file, settings)
             if self.on_run is not None:
                 self.on_run(f"pilot {arm}, seed {seed}")
+            signals.let_through()  # within the run, it is the run that looks
             done = train(
                 model,
                 data,

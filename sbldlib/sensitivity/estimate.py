@@ -13,6 +13,7 @@ from ..dropping.skipping import attach
 from ..errors import check_callable, check_choice, check_layers, check_positive_int, shown
 from ..losses import evaluation_mode, next_token_loss
 from ..records import SensitivityData
+from ..signals import HeldSignals
 from .activations import angular_distance, block_influence
 from .gradients import dropbp, gradient_norm
 from .loss_delta import loss_delta
@@ -142,15 +143,18 @@ def _measure(
     if iteration is not None:
         iteration = check_positive_int("iteration", iteration, minimum=0)
     asked = range(skipping.num_layers) if layers is None else layers
-    measurement = Measurement(
-        model=model,
-        skipping=skipping,
-        given_batches=batches,
-        loss=loss,
-        layers=check_layers("layer", asked, skipping.num_layers),
-        rows_at_once=rows_at_once,
-    )
+    named = check_layers("layer", asked, skipping.num_layers)
     estimator = ESTIMATORS[method]
-    with evaluation_mode(model), skipping.full_depth():
-        samples = estimator.measure(measurement)
+    with HeldSignals() as signals:
+        measurement = Measurement(
+            model=model,
+            skipping=skipping,
+            given_batches=batches,
+            loss=loss,
+            layers=named,
+            rows_at_once=rows_at_once,
+            signals=signals,
+        )
+        with evaluation_mode(model), skipping.full_depth():
+            samples = estimator.measure(measurement)
     return data_from_samples(samples, method=method, unit=estimator.unit, iteration=iteration)

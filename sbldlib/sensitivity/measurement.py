@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..dropping.skipping import Skipping
 from ..errors import shown
 from ..losses import evaluate_loss, evaluation_mode, num_targets, to_device
+from ..signals import HeldSignals
 
 Loss = Callable[[nn.Module, Any], Tensor]
 Instead = Callable[[int, Callable[..., Any], tuple, dict], Any]
@@ -30,6 +31,7 @@ class Measurement:
         loss: mean loss of one batch.
         layers: those asked for.
         rows_at_once: rows that a block may be given at once; None lets the estimator choose.
+        signals: held back while a batch is measured.
     """
 
     model: nn.Module
@@ -38,12 +40,14 @@ class Measurement:
     loss: Loss
     layers: tuple[int, ...]
     rows_at_once: int | None = None
+    signals: HeldSignals = field(default_factory=HeldSignals)
 
     @property
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """The batches with their numbers, on the model's device."""
-        moved = (to_device(batch, self.model) for batch in self.given_batches)
-        return enumerate(moved)
+        """The batches with their numbers, on the model's device; between them signals act."""
+        for number, batch in enumerate(self.given_batches):
+            yield number, to_device(batch, self.model)
+            self.signals.let_through()
 
     def loss_of(self, batch: Any, where: str) -> Tensor:
         """The loss of a batch; ValueError saying where it is not one finite number."""

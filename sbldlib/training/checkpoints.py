@@ -45,9 +45,15 @@ class CheckpointConfig:
     keep_best: str | None = None
 
     def __post_init__(self) -> None:
-        check_range("every_minutes", self.every_minutes, 0, math.inf, low_open=True)
-        check_positive_int("every_steps", self.every_steps, minimum=0)
-        check_positive_int("keep_last", self.keep_last)
+        checked = {
+            "every_minutes": check_range(
+                "every_minutes", self.every_minutes, 0, math.inf, low_open=True
+            ),
+            "every_steps": check_positive_int("every_steps", self.every_steps, minimum=0),
+            "keep_last": check_positive_int("keep_last", self.keep_last),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if self.keep_best is not None and not isinstance(self.keep_best, str):
             raise ValueError(f"keep_best={self.keep_best!r} must be the name of an evaluation")
 

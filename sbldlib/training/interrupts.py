@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ..signals import HeldSignals
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -24,36 +22,8 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.record = record
 
 
-class Interrupts:
-    """While it is entered, a signal asks for the end, and the loop looks whether one did.
-
-    A second Ctrl-C does not wait for the boundary. Signals reach the main thread alone: in another
-    one this does nothing, and the run is ended by its controls.
-
-    Attributes:
-        asked: the signal that came, or None.
-    """
-
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self._before: dict[int, Any] = {}
-        self._depth = 0
-
-    def __enter__(self) -> Interrupts:
-        self._depth += 1
-        if self._depth == 1 and threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                before = signal.getsignal(number)
-                if before is not None:  # None: set by another language, which must keep it
-                    self._before[number] = before
-                    signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            while self._before:
-                signal.signal(*self._before.popitem())
+class Interrupts(HeldSignals):
+    """Signals held back until the run is at a step boundary."""
 
     def end(self, message: str, record: Any = None) -> None:
         """Do what the signal would have done, now that the run is at a step boundary.
@@ -69,11 +39,6 @@ class Interrupts:
             os.kill(os.getpid(), signal.SIGTERM)  # a notebook's kernel has its own way to end
         else:
             raise SystemExit(128 + signal.SIGTERM)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = number
 
 
 def _exit_as_interrupted() -> None:

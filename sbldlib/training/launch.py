@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
-from .interrupts import SIGNALS
+from ..signals import SIGNALS
 
 T = TypeVar("T")
 TAKEN = ".taken-"  # how the file in which processes count their tasks begins

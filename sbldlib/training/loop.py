@@ -64,8 +64,8 @@ def train_steps(
         resume=resume,
         workers=workers,
     )
-    training = _Training(model, data, optimizer, loss, asked)
-    training.open()
+    training = _Training(asked, Interrupts())
+    training.open(model, data, optimizer, loss)
     yield from training.steps()
     training.end()
 
@@ -137,10 +137,10 @@ def train(
         resume=resume,
         workers=workers,
     )
-    training = _Training(model, data, optimizer, loss, asked)
+    training = _Training(asked, Interrupts())
     kept: list[StepRecord] = []
     with training.interrupts:
-        training.open()
+        training.open(model, data, optimizer, loss)
         with closing(training.steps()) as steps:
             for record in steps:
                 if folder is None:
@@ -155,31 +155,35 @@ def train(
 class _Training:
     """One run from its first step here to its end, with all that takes part."""
 
-    def __init__(self, model: nn.Module, data: Any, optimizer: Any, loss: Any, asked: Asked):
+    def __init__(self, asked: Asked, interrupts: Interrupts):
         self._asked, self._controls, self._evaluations = asked, asked.controls, asked.evaluations
-        self._run = Run(model, data, optimizer, asked.config, asked.callbacks, loss, asked.workers)
-        self.interrupts = Interrupts()
+        self.interrupts = interrupts
+        self._run: Run
         self._keeper: Keeper | None = None
         self.kept_record: RunRecord
         self._outcome = "completed"
 
-    def open(self) -> None:
-        """Take up what the folder holds."""
+    def open(self, model: nn.Module, data: Any, optimizer: Any, loss: Any) -> None:
+        """Make ready, and take up what the folder holds."""
         asked = self._asked
-        if asked.folder is None:
-            return
-        try:
-            self._keeper = keep(
-                asked.folder,
-                self._run,
-                self._controls,
-                asked.checkpoints,
-                evaluations=self._evaluations,
-                resume=asked.resume,
+        with self.interrupts:
+            self._run = Run(
+                model, data, optimizer, asked.config, asked.callbacks, loss, asked.workers
             )
-        except BaseException:
-            self._run.close()
-            raise
+            if asked.folder is None:
+                return
+            try:
+                self._keeper = keep(
+                    asked.folder,
+                    self._run,
+                    self._controls,
+                    asked.checkpoints,
+                    evaluations=self._evaluations,
+                    resume=asked.resume,
+                )
+            except BaseException:
+                self._run.close()
+                raise
 
     def steps(self) -> Generator[StepRecord, None, None]:
         """Every step that is left, each saved as the folder asks; then the end."""
@@ -210,9 +214,9 @@ class _Training:
 
     def end(self, record: RunRecord | None = None) -> None:
         """Pass an interrupt on, now that the run is at a step boundary."""
-        if self._outcome != "interrupted":
+        if self._outcome != "interrupted" and self.interrupts.asked is None:
             return
-        message = f"interrupted after {self._run.steps} steps"
+        message = f"{self._outcome} after {self._run.steps} steps"
         if self._keeper is None:
             message += "; nothing is kept: give a folder to be able to go on"
         else:

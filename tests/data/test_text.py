@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sbldlib.data import text
+from sbldlib.data.reading import pieces
 from sbldlib.data.text import SPLITS, corpus_from_texts, load_corpus
 
 
@@ -154,6 +156,42 @@ def test_arguments_out_of_range_are_named():
         load_corpus(validation_fraction=0)
     with pytest.raises(ValueError, match=r"validation_fraction=0.5 and test_fraction=0.5 leave"):
         load_corpus(validation_fraction=0.5, test_fraction=0.5)
+
+
+def test_more_text_than_memory_is_for_a_stream(tmp_path, monkeypatch):
+    write_folder(tmp_path, 100)
+    monkeypatch.setattr(text, "MOST_BYTES", 10_000)
+    with pytest.raises(ValueError, match=r"root=.* holds 0.0 GiB .*; give max_bytes, or make a"):
+        load_corpus(tmp_path)
+    assert sum(load_corpus(tmp_path, max_bytes=9_000).num_bytes.values()) <= 9_000
+
+
+def test_a_file_is_read_no_further_than_its_share(tmp_path, monkeypatch):
+    write_folder(tmp_path, 60)
+    (tmp_path / "large.txt").write_text("word " * 500_000)
+    asked = []
+
+    def counted(path, **options):
+        for piece in pieces(path, block_bytes=1000):
+            asked.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(text, "pieces", counted)  # of the second reading, the one that keeps text
+    load_corpus(tmp_path, max_bytes=20_000)
+    assert sum(asked) < 60_000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_what_may_not_be_read_is_counted(tmp_path):
+    write_folder(tmp_path, 100)
+    (tmp_path / "closed.txt").write_text("closed")
+    (tmp_path / "closed.txt").chmod(0)
+    assert load_corpus(tmp_path).counts["unreadable"] == 1
+
+
+def test_half_a_character_in_a_text_is_named():
+    with pytest.raises(ValueError, match=r"splits\['train'\]='a.ud800' holds '.ud800' at place 1"):
+        corpus_from_texts({"train": ["a\ud800"]})
 
 
 def test_a_corpus_of_texts_in_memory():

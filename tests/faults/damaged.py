@@ -23,6 +23,7 @@ from typing import Any
 from faults import judge
 from faults.lives import Nursery, nursery
 from faults.outcome import Outcome
+from faults.payloads import Place
 from faults.worker import Job, job_of, plain, run_job
 
 from sbldlib.storage.checkpoints import CheckpointError
@@ -129,27 +130,36 @@ def base(job: dict[str, Any], kill: bool) -> None:
     run_job(job_of(job), on_step)
 
 
-def tries(fault: str, seeds: list[str], bases: dict[str, str], results: str) -> None:
-    """Damage, call again, and judge, for each seed."""
+def tries(
+    fault: str, seeds: list[str], bases: dict[str, str], results: str, resign: bool = False
+) -> None:
+    """Damage, call again, and judge, for each seed.
+
+    Args:
+        resign: whether the manifest is made to agree, so that nothing but the result can tell.
+    """
     tried = []
     for seed in seeds:
         draw = random.Random(seed)
         base_folder = Path(bases[draw.choice(sorted(bases))])
-        tried.append(one_try(fault, draw, base_folder, Path(f"{results}-{len(tried)}")))
+        folder = Path(f"{results}-{len(tried)}")
+        tried.append(one_try(fault, draw, base_folder, folder, resign=resign))
     write_atomically(results, json.dumps(tried).encode())
 
 
 def one_try(
-    fault: str, draw: random.Random, base_folder: Path, folder: Path
+    fault: str, draw: random.Random, base_folder: Path, folder: Path, *, resign: bool
 ) -> tuple[str, str, str | None]:
     """How it ended, what was damaged, and why that is not as promised, or None."""
     shutil.copytree(base_folder, folder)
-    path = a_file_of(folder, draw)
+    path = newest_model(folder) if resign else a_file_of(folder, draw)
     content = path.read_bytes()
     damaged = content
     while damaged == content:
         damaged = DAMAGES[fault](content, draw)
     path.write_bytes(damaged)
+    if resign:
+        Place(folder, folder, folder).sign()
     ending, failure = judged(path, folder, base_folder)
     shutil.rmtree(folder)
     return ending, f"{path.relative_to(folder)} of {base_folder.parent.parent.name}", failure
@@ -160,6 +170,11 @@ def a_file_of(folder: Path, draw: random.Random) -> Path:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     kind = draw.choice(sorted({path.name for path in files}))
     return draw.choice([path for path in files if path.name == kind])
+
+
+def newest_model(folder: Path) -> Path:
+    """The weights from which the run goes on."""
+    return Place(folder, folder, folder).checkpoint / "model.safetensors"
 
 
 def judged(path: Path, folder: Path, base_folder: Path) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import time
 import warnings
 from collections import Counter
@@ -27,12 +26,14 @@ from faults.strategies_face import FACE
 from faults.strategies_methods import METHODS_FACE
 from faults.strategies_records import RECORDS
 from faults.strategies_runs import RUNS
+from faults.time_limit import time_limit
 from faults.world import World, lost, random_states
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from sbldlib.storage.checkpoints import CheckpointError
+from sbldlib.training.finite import NotFiniteError
 
 TARGETS: dict[str, Target] = {**FACE, **METHODS_FACE, **RECORDS, **RUNS, **DATA}
 WORDS = 600  # characters of a failure
@@ -159,7 +160,7 @@ def try_call(name: str, configuration: Configuration, folder: Path) -> Try:
     }
     before = world.held()
     error: BaseException | None = None
-    with quiet(), warnings.catch_warnings(), time_limit():
+    with quiet(), warnings.catch_warnings(), time_limit(SECONDS_A_CALL):
         warnings.simplefilter("ignore")
         try:
             target.call(**({"world": world} if target.sees_world else {}), **given)
@@ -185,7 +186,7 @@ def judge(
         return f"accepted, though {strict} cannot be right" if strict else None
     if EXTRA in given and isinstance(error, (TypeError, ValueError)) and EXTRA in str(error):
         return None
-    if not isinstance(error, (ValueError, CheckpointError)):
+    if not isinstance(error, (ValueError, CheckpointError, NotFiniteError)):
         return f"{type(error).__name__}: {error}"
     message = str(error)
     if message.startswith("option=") and any(f"option={name!r}" in message for name in given):
@@ -237,22 +238,6 @@ def parts(value: Any) -> list[str]:
         )
     # A function, and what is gone through but once, are known by the argument's name.
     return [*found, ""] if callable(value) or hasattr(value, "__next__") else found
-
-
-@contextlib.contextmanager
-def time_limit() -> Iterator[None]:
-    """TimeoutError where a call hangs."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"no answer in {SECONDS_A_CALL} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS_A_CALL)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
             while not interrupt(kernel, pieces[kind], draw, tally):
                 tally.met["too late, and not counted"] += 1
     with nursery(folder) as lives:
-        for number in range(-(-num // SIGNALS_EVERY)):
+        for number in range(num // SIGNALS_EVERY):
             for sign in ENDINGS:
                 end_a_process(lives, sign, folder / f"{sign.name}-{number}", draw, tally)
     return Outcome.of(

@@ -153,6 +153,32 @@ class Nursery:
         )
 
 
+_SHARED: list[Nursery] = []
+
+
+@contextlib.contextmanager
+def nursery(folder: Path) -> Iterator[Nursery]:
+    """A nursery whose logs lie in this folder; or the one that is shared."""
+    if _SHARED:
+        while _SHARED[-1].next_event(0) is not None:
+            pass
+        yield _SHARED[-1]
+    else:
+        with Nursery(folder / "logs") as entered:
+            yield entered
+
+
+@contextlib.contextmanager
+def shared_nursery(folder: Path) -> Iterator[Nursery]:
+    """One nursery for all faults meanwhile: to import torch takes seconds."""
+    with Nursery(folder / "logs") as entered:
+        _SHARED.append(entered)
+        try:
+            yield entered
+        finally:
+            _SHARED.remove(entered)
+
+
 # ---- within the processes
 
 
@@ -252,13 +278,6 @@ def _wait(command: dict[str, Any]) -> dict[str, Any]:
         if time.monotonic() > end:
             return {"code": None}
         time.sleep(0.001)
-
-
-@contextlib.contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
-    """A nursery whose logs lie in a folder beside the run's."""
-    with Nursery(folder / "logs") as entered:
-        yield entered
 
 
 if __name__ == "__main__":

@@ -21,26 +21,25 @@ from sbldlib.training.loop import train
 
 FAULT = "many processes, or threads, begin in one folder at once"
 PROMISE = "one trains, the others are told its process and host; when killed, its place is free"
-ROUNDS = 5  # each after the one who trained was killed
 JOB = Job(steps=500_000, evaluate_every=0, keep_best=False, every_steps=0)
 
 
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
-    """`num` contenders in each round."""
+    """`num` contenders in each round; each round after the one who trained was killed."""
     began, draw = time.perf_counter(), random.Random(seed)
     failures: dict[int, str] = {}
-    seconds: list[float] = []
+    rounds = max(2, num // 4)
     folder.mkdir(parents=True, exist_ok=True)
     with nursery(folder) as lives:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             found = race(num, lives, folder, number)
             failures |= {number * num + at: words for at, words in found.items()}
-        seconds = [take_over(lives, folder, draw) for _ in range(ROUNDS)]
-        tried = ROUNDS * num
-        for number in range(ROUNDS):
+        seconds = [take_over(lives, folder, draw) for _ in range(rounds)]
+        tried = rounds * num
+        for number in range(rounds):
             if words := race_of_threads(num, lives, folder / f"threads-{number}"):
                 failures |= {tried + number * num + at: words for at in range(num)}
-        tried += ROUNDS * num
+        tried += rounds * num
     return Outcome.of(
         FAULT,
         PROMISE,
@@ -49,8 +48,8 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         seconds=time.perf_counter() - began,
         figures={
             "at once": num,
-            "rounds of processes": ROUNDS,
-            "rounds of threads": ROUNDS,
+            "rounds of processes": rounds,
+            "rounds of threads": rounds,
             "seconds until a killed one's place is taken": round(max(seconds), 3),
         },
     )

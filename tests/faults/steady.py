@@ -21,8 +21,8 @@ from sbldlib.storage.files import write_atomically
 FAULT = "many steps in a folder"
 PROMISE = "memory at the end within 2 % of that after warming up, as many files and threads open"
 MOST_GROWTH = 0.02
-WARM_UP = 0.1  # of the steps
-LOOKS = 50  # at the memory, over the run
+WARM_UP = 0.15  # of the steps
+LOOKS = 20  # at the memory, over the run
 
 
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
@@ -34,7 +34,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         folder=str(folder / "run"),
         write=str(result),
         evaluate_every=max(1, num // 40),
-        every_steps=max(1, num // 100),
+        every_steps=max(10, num // 100),
         keep_best=False,
         script=tuple((at, "saving", None, (0.1, 0.2)[at // 500 % 2]) for at in range(0, num, 500)),
     )

@@ -152,6 +152,17 @@ RECORDS: dict[str, Target] = {
             "seconds": Field(**number(0, math.inf, low_open=True, high_open=True, or_none=True)),
         },
     ),
+    "CheckpointConfig": Target(
+        call=sbldlib.CheckpointConfig,
+        fields={
+            "every_minutes": Field(**number(0, math.inf, low_open=True)),
+            "every_steps": Field(**whole(0, (0, 10))),
+            "keep_last": Field(**whole(1, (1, 4))),
+            "keep_best": Field(
+                right=one_of(None, "validation_loss"), wrong=one_of(3, b"x", [], object())
+            ),
+        },
+    ),
     "TrainConfig": Target(
         call=sbldlib.TrainConfig,
         fields={

@@ -25,11 +25,11 @@ from nbclient import NotebookClient
 FAULT = "Restart & Run All, again"
 PROMISE = "the same numbers in every output, and no file outside of $SBLD_DATA"
 CELL_SECONDS = 600
-NOT_COPIED = (".venv", ".git", "data", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+COPIED = ("README.md", "pyproject.toml", "sbldlib", "notebooks", "benchmarks", "figures")
 NOT_OURS = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache")  # what Python and Jupyter write
 # Only what is a time is passed over: seconds and what follows from them, dates, and addresses.
 TIMES = (
-    (re.compile(r"\b\d[\d,.]*(e[+-]?\d+)?\s*(s|ms|µs|us|min|minutes|seconds|hours|tokens/s)\b"), "~"),
+    (re.compile(r"\b\d[\d,.]*\s*(s|ms|µs|min|minutes|seconds|hours|tokens/s)\b"), "~"),
     (re.compile(r"time saved about -?[\d.]+\s*%"), "time saved about ~ %"),
     (re.compile(r"about -?[\d.]+% of the time"), "about ~% of the time"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "~date~"),
@@ -46,16 +46,16 @@ class Told:
     text: str
 
 
-def run(num: int, *, seed: int, folder: Path, notebooks: tuple[str, ...] | None = None) -> Outcome:
+def run(num: int, *, seed: int, folder: Path, notebooks: Sequence[Path] = ()) -> Outcome:
     """All notebooks `num` times in order, in one data folder; each but the first time is held.
 
     Args:
-        notebooks: names; all of them by default.
+        notebooks: others than the kit's.
     """
     began, failures = time.perf_counter(), {}
     checkout, data = folder / "checkout", folder / "data"
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    paths = [checkout / "notebooks" / name for name in notebooks or all_notebooks()]
+    copy_checkout(checkout)
+    paths = [Path(shutil.copy(path, checkout / "notebooks")) for path in notebooks or ours()]
     before, first = inventory(checkout), {}
     tried, cells = 0, 0
     for _ in range(num):
@@ -63,6 +63,7 @@ def run(num: int, *, seed: int, folder: Path, notebooks: tuple[str, ...] | None 
             told = execute(path, data)
             cells += len(told)
             failure = ", ".join(lying(checkout, before, data))
+            before = inventory(checkout)
             if path.name in first:
                 failure = failure or differing(first[path.name], told)
             if failure:
@@ -79,9 +80,19 @@ def run(num: int, *, seed: int, folder: Path, notebooks: tuple[str, ...] | None 
     )
 
 
-def all_notebooks() -> list[str]:
-    """Those that the kit ships, in their order."""
-    return sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def copy_checkout(to: Path) -> None:
+    """All that the notebooks need of this checkout."""
+    to.mkdir(parents=True)
+    for name in COPIED:
+        if (path := ROOT / name).is_dir():
+            shutil.copytree(path, to / name, ignore=shutil.ignore_patterns(*NOT_OURS))
+        else:
+            shutil.copy(path, to)
+
+
+def ours() -> list[Path]:
+    """The notebooks that the kit ships, in their order."""
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def execute(path: Path, data: Path) -> list[Told]:

@@ -18,6 +18,7 @@ from sbldlib.storage.checkpoints import (
     CheckpointError,
     check_checkpoint,
     read_checkpoint,
+    remove_checkpoint,
     rescue,
     write_checkpoint,
 )
@@ -107,3 +108,47 @@ def test_of_a_killed_save_what_is_whole_is_put_in_place(tmp_path):
     (broken / STATE).unlink()
     rescue(broken, tmp_path / "step-3")
     assert os.listdir(tmp_path) == ["step-1"] and read_checkpoint(tmp_path / "step-1")["step"] == 1
+
+
+def test_one_that_is_removed_is_never_half_there(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "step-1", tree())
+    monkeypatch.setattr("sbldlib.storage.files.shutil.rmtree", lambda *_, **__: None)  # killed
+    remove_checkpoint(path)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".step-1.") and left.name.endswith(".gone")
+    remove_checkpoint(path)  # is gone already
+
+
+def test_what_is_no_folder_is_not_put_in_place(tmp_path):
+    part = tmp_path / ".step-1.5-0.part"
+    part.write_text("x")
+    rescue(part, tmp_path / "step-1")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [*CONTENT, MANIFEST])
+@pytest.mark.parametrize("how", ["a pipe", "a device", "a link to the file itself"])
+def test_only_plain_files_are_read(name, how, tmp_path):
+    path = write_checkpoint(tmp_path / "step-1", tree())
+    content = (path / name).read_bytes()
+    (path / name).unlink()
+    if how == "a pipe":
+        os.mkfifo(path / name)
+    else:
+        (tmp_path / "elsewhere").write_bytes(content)
+        (path / name).symlink_to("/dev/zero" if how == "a device" else tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=name):
+        read_checkpoint(path)
+
+
+def test_one_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "step-1", tree())
+
+    def read_plain(file):
+        if file.name == MODEL:
+            raise MemoryError
+        return file.read_bytes()
+
+    monkeypatch.setattr(checkpoints, "read_plain", read_plain)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read .*in memory"):
+        read_checkpoint(path)
