@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.comparisons import load_summaries
+from benchmarks.faults import faults_section, load_faults
 from benchmarks.report import redraw, rows
 from benchmarks.results import Result
 from sbldlib.comparison import ComparisonSummary
@@ -113,6 +114,7 @@ def main() -> None:
     text = with_section(text, "comparison", comparison_section(summaries["cpu"], "flops"))
     text = with_section(text, "answers", answers_section(summaries["cpu"]))
     text = with_section(text, "benchmarks", benchmark_section(redraw()))
+    text = with_section(text, "faults", faults_section(load_faults()))
     write_atomically(readme, text.encode())
 
 

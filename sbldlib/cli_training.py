@@ -17,7 +17,16 @@ from .pretraining import PretrainConfig, measure_sensitivities, prepare, pretrai
 from .pretraining.config import ACCURACY, DEVICES, VALIDATION_LOSS
 from .records import RunRecord, SensitivityData
 from .sensitivity import ESTIMATORS
-from .terminal import MOST_THREADS, is_first, print_rows, progress_bar, say, told, writable
+from .terminal import (
+    MOST_THREADS,
+    is_first,
+    print_rows,
+    progress_bar,
+    say,
+    told,
+    writable,
+    writable_file,
+)
 from .training.checkpoints import CheckpointConfig
 from .training.launch import launch, workers_here
 
@@ -52,7 +61,10 @@ RunOut = Annotated[
     Path | None,
     typer.Option(callback=writable, help="The run's folder; default in data/runs/train."),
 ]
-FileOut = Annotated[Path | None, typer.Option(help="File; default in data/runs/sensitivity.")]
+FileOut = Annotated[
+    Path | None,
+    typer.Option(callback=writable_file, help="File; default in data/runs/sensitivity."),
+]
 Folder = Annotated[Path, typer.Argument(help="Of a run of `sbld train`, or of GPT.save.")]
 Checkpoint = Annotated[str | None, typer.Option(help="A STEP, or best; default the newest.")]
 Batches = Annotated[int, typer.Option(help="To measure on, at least 2.")]

@@ -89,6 +89,21 @@ def writable(path: Path | None) -> Path | None:
     return path
 
 
+def writable_file(path: Path | None) -> Path | None:
+    """An option's file, or a usage error where none can be written."""
+    if path is None:
+        return None
+    try:
+        reason = "is a folder; name a file" if path.is_dir() else None
+        path.exists()
+    except OSError as error:
+        reason = f"{error.strerror}; name a file, which may be new"
+    if reason is not None:
+        raise typer.BadParameter(f"{shown(str(path))}: {reason}")
+    writable(path.parent)
+    return path
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Say what went wrong without a traceback, and how a run that was ended goes on."""

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sbldlib import cli, terminal
 from sbldlib.doctor import Finding
 from sbldlib.errors import printable
-from sbldlib.terminal import plain, print_rows, progress_bar, say, writable
+from sbldlib.terminal import plain, print_rows, progress_bar, say, writable, writable_file
 
 SHORT = [name for name in NAMES if len(name) < 60]
 
@@ -91,6 +91,21 @@ def test_a_file_in_the_way_is_named(tmp_path):
             writable(path)
     with pytest.raises(typer.BadParameter, match="File name too long; name a folder"):
         writable(tmp_path / ("x" * 3000))
+
+
+def test_a_file_to_write_is_looked_at_the_same_way(tmp_path):
+    assert writable_file(None) is None
+    for path in (tmp_path / "new.json", tmp_path / "new" / "deep.json"):
+        assert writable_file(path) == path and not path.exists()
+    (tmp_path / "there.json").write_text("old")
+    assert writable_file(tmp_path / "there.json") == tmp_path / "there.json"
+    for path, words in (
+        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "there.json" / "below", "there.json' is a file; name a folder"),
+        (tmp_path / ("x" * 3000), "File name too long; name a file"),
+    ):
+        with pytest.raises(typer.BadParameter, match=words):
+            writable_file(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import check_finite, check_layers, check_positive_int, check_range
+from ..errors import (
+    check_finite,
+    check_kind,
+    check_layers,
+    check_positive_int,
+    check_range,
+    check_seeds,
+    items,
+    shown,
+)
 from .base import Record
 
 
@@ -32,19 +42,28 @@ class SensitivityData(Record):
     samples: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", check_finite("values", self.values))
-        errors = check_finite("standard_errors", self.standard_errors)
-        object.__setattr__(self, "standard_errors", errors)
+        checked: dict[str, Any] = {
+            "values": check_finite("values", self.values),
+            "standard_errors": check_finite("standard_errors", self.standard_errors),
+            "method": check_kind("method", self.method, str, "an estimator's name"),
+            "unit": check_kind("unit", self.unit, str, "text, such as 'nats per token'"),
+            "num_batches": check_positive_int("num_batches", self.num_batches, minimum=0),
+        }
+        if self.iteration is not None:
+            checked["iteration"] = check_positive_int("iteration", self.iteration, minimum=0)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if not self.values:
             raise ValueError("values=() holds no layer; at least one is needed")
-        if len(self.values) != len(errors):
+        if len(self.values) != len(self.standard_errors):
             raise ValueError(
-                f"standard_errors has {len(errors)} entries, values has {len(self.values)}"
+                f"standard_errors has {len(self.standard_errors)} entries, values has "
+                f"{len(self.values)}"
             )
         object.__setattr__(self, "samples", self._checked_samples())
 
     def _checked_samples(self) -> tuple[tuple[float, ...], ...]:
-        rows = tuple(check_finite(f"samples[{i}]", row) for i, row in enumerate(self.samples))
+        rows = check_rows("samples", self.samples)
         sizes = {len(row) for row in rows}
         if rows and (len(rows) != len(self.values) or sizes != {self.num_batches}):
             raise ValueError(
@@ -77,8 +96,12 @@ class LayerLists(Record):
     rule: str
 
     def __post_init__(self) -> None:
-        both = tuple(self.block) + tuple(self.allow)
-        check_layers("block + allow", both, len(both))
+        parts = {name: tuple(items(name, getattr(self, name))) for name in ("block", "allow")}
+        num_layers = sum(map(len, parts.values()))
+        for name, part in parts.items():
+            object.__setattr__(self, name, check_layers(name, part, num_layers))
+        check_layers("block + allow", self.block + self.allow, num_layers)
+        check_kind("rule", self.rule, str, "text")
 
     @property
     def num_layers(self) -> int:
@@ -106,21 +129,24 @@ class PilotData(Record):
     flops: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("baseline_losses", "dropping_losses"):
+            object.__setattr__(self, name, check_rows(name, getattr(self, name)))
+        object.__setattr__(self, "seeds", tuple(items("seeds", self.seeds)))
         pairs = len(self.baseline_losses)
         if pairs == 0 or len(self.dropping_losses) != pairs or len(self.seeds) != pairs:
             raise ValueError(
                 f"baseline_losses has {pairs} runs, dropping_losses {len(self.dropping_losses)}, "
                 f"seeds {len(self.seeds)}; each pair needs one of each"
             )
-        check_range("mean_keep", self.mean_keep, 0, 1, low_open=True)
+        object.__setattr__(self, "seeds", check_seeds("seeds", self.seeds))
+        amounts = {"mean_keep": check_range("mean_keep", self.mean_keep, 0, 1, low_open=True)}
         for name in ("seconds", "flops"):
-            check_range(name, getattr(self, name), 0, math.inf, high_open=True)
+            amounts[name] = check_range(name, getattr(self, name), 0, math.inf, high_open=True)
+        for name, value in amounts.items():
+            object.__setattr__(self, name, value)
         lengths = {len(run) for run in self.baseline_losses + self.dropping_losses}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"pilot runs must be of one length, not {sorted(lengths)}")
-        for name in ("baseline_losses", "dropping_losses"):
-            for pair, run in enumerate(getattr(self, name)):
-                check_finite(f"{name}[{pair}]", run)
 
     @property
     def num_iterations(self) -> int:
@@ -131,6 +157,16 @@ class PilotData(Record):
     def num_steps(self) -> int:
         """Training steps of all runs together: what the pilot cost, in steps."""
         return 2 * len(self.seeds) * self.num_iterations
+
+
+def check_rows(field: str, rows: Any) -> tuple[tuple[float, ...], ...]:
+    """Return lists of numbers as tuples, or raise ValueError naming what is not one."""
+    found = []
+    for place, row in enumerate(items(field, rows)):
+        if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
+            raise ValueError(f"{field}={shown(rows)} must be a list of lists of numbers")
+        found.append(check_finite(f"{field}[{place}]", row))
+    return tuple(found)
 
 
 def check_num_layers(field: str, found: int, expected: int) -> None:

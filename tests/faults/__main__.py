@@ -28,7 +28,7 @@ FAULTS: dict[str, tuple[int, int]] = {
     "interrupted": (200, 7),
     "killed_rank": (10, 1),
     "racing": (20, 5),
-    "fuzzed": (2000, 150),
+    "fuzzed": (2100, 150),
     "corpora": (100, 20),
     "streamed": (10_240, 64),
     "steady": (10_000, 200),

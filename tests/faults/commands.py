@@ -5,29 +5,26 @@ The work behind a command is replaced by a record of what it was asked for; `rea
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-from unittest import mock
 
 import typer
-from faults.world import COMPARISON, World
+from faults.commands_work import replaced_work, within
+from faults.world import World
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from typer.testing import CliRunner
 
-import sbldlib
 from sbldlib import cli
-from sbldlib.comparison import COMPARISONS, ComparisonSummary
-from sbldlib.demo import DemoConfig, DemoRecord, run_demo
+from sbldlib.comparison import COMPARISONS
+from sbldlib.methods import METHODS
+from sbldlib.sensitivity import ESTIMATORS
 
 FRAME = dict.fromkeys(map(ord, "│─╭╮╰╯"))  # of the box that typer writes a refusal in
 FILE, FOLDER, DEEP = "{a file}", "{a folder}", "{a file}/below"
+MODEL, FOLDER_OF_TEXT = "{a model}", "{texts}"
 HOSTILE = ("", " ", "x", "\x1b[2J", "[red]x[/]", "½", "\u0661", "caf\udce9", "--", "-", "x" * 3000)
 NOT_WHOLE = ("0.5", "1e3", "nan", "inf", "None", "True", "0x10", "1_", *HOSTILE)
 NOT_NUMBERS = ("None", "nan", "much", "1,5", "0x1p-2", *HOSTILE)
@@ -40,11 +37,13 @@ class Flag:
     right: SearchStrategy[str | None]
     wrong: SearchStrategy[str | None]
     often: bool = False  # may be given again and again
+    needed: bool = False
 
 
 def texts(right: tuple, wrong: tuple, **more: Any) -> Flag:
     """A flag of some right and some wrong texts."""
-    return Flag(right=st.sampled_from(right), wrong=st.sampled_from(wrong), **more)
+    taken = st.sampled_from(right) if right else st.nothing()
+    return Flag(right=taken, wrong=st.sampled_from(wrong), **more)
 
 
 def whole(right: tuple, *wrong: str, **more: Any) -> Flag:
@@ -55,6 +54,7 @@ def whole(right: tuple, *wrong: str, **more: Any) -> Flag:
 SEED = whole(("0", "7", str(2**64 - 1)), "-1", str(2**64), "9" * 30)
 STEPS = whole(("1", "500"), "0", "-1", "9" * 30)
 TO = texts((FOLDER, f"{FOLDER}/caf\udce9", f"{FOLDER}/[red]x[/] $y_"), (FILE, DEEP, "x" * 3000))
+ALSO = {"--save-every": ("every_minutes=",), "--batches": ("num_batches=",), "--corpus": ("root=",)}
 COMMANDS: dict[str, dict[str, Flag]] = {
     "sbld demo": {
         "--steps": STEPS,
@@ -72,6 +72,36 @@ COMMANDS: dict[str, dict[str, Flag]] = {
         "--arm": texts(("sbld", "uniform"), ("nope", *HOSTILE), often=True),
         "--processes": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
         "--stop-after": texts(("0", "2.5", "1e6"), ("-1", *NOT_NUMBERS)),
+    },
+    "sbld train": {
+        "--preset": texts(("tiny",), ("nope", "TINY", *HOSTILE)),
+        "--steps": STEPS,
+        "--method": texts(tuple(METHODS), ("nope", "SBLD", *HOSTILE)),
+        "--saving": texts(("0.1", "0"), ("1", "-0.1", "inf", *NOT_NUMBERS)),
+        "--seed": SEED,
+        "--learning-rate": texts(("0.001", "1"), ("0", "-1", "inf", *NOT_NUMBERS)),
+        "--batch-size": whole(("2", "16"), "0", "-1"),
+        "--accumulate": whole(("2", "4"), "0", "-1"),
+        "--evaluate-every": whole(("0", "10"), "-1"),
+        "--save-every": texts(("0.5", "2.5"), ("-1", "0", *NOT_NUMBERS)),
+        "--keep-last": whole(("1", "3"), "0", "-1"),
+        "--resume": texts(("auto", "always", "never", "5"), ("nope", "-1", "0.5", *HOSTILE)),
+        "--corpus": texts((FOLDER_OF_TEXT,), (FILE, "no such folder", DEEP, "x" * 3000)),
+        "--device": texts(("cpu",), ("cuda0", "gpu", *HOSTILE)),
+        "--threads": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
+        "--processes": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
+        "--out": TO,
+    },
+    "sbld sensitivity": {
+        "folder": texts(
+            (MODEL,), (FILE, "no such folder", FOLDER_OF_TEXT, "x" * 3000), needed=True
+        ),
+        "--step": texts((), ("5", "best", "nope", "-1", *HOSTILE)),
+        "--method": texts(tuple(ESTIMATORS), ("nope", *HOSTILE)),
+        "--batches": whole(("2", "8"), "1", "0", "-1"),
+        "--corpus": texts((FOLDER_OF_TEXT,), (FILE, "no such folder", DEEP, "x" * 3000)),
+        "--threads": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
+        "--out": texts((f"{FOLDER}/found.json",), (DEEP, "x" * 3000)),
     },
     "sbld doctor": {"--json": Flag(right=st.none(), wrong=st.nothing())},
 }
@@ -100,7 +130,8 @@ def command_lines(draw: Callable, name: str) -> Line:
     )
     given: list[tuple[str, str | None]] = []
     for flag, one in flags.items():
-        times = draw(st.integers(0, 2 if one.often else 1))
+        least, most = int(one.needed), 2 if one.often else 1
+        times = 0 if one.right.is_empty else draw(st.integers(least, most))
         if flag in wrong:
             given.append((flag, draw(one.wrong)))
         else:
@@ -114,14 +145,18 @@ def command_lines(draw: Callable, name: str) -> Line:
 def try_command(name: str, line: Line, folder: Path) -> tuple[bool, str | None]:
     """Whether this line was refused, and why that is not as promised, or None."""
     (folder / "a file").write_text("not a folder")
-    told = {
-        flag: value
-        and value.replace(FILE, str(folder / "a file")).replace(FOLDER, str(folder / "new"))
-        for flag, value in line.given
-    }
+    world = World(folder)
+    places = {FILE: folder / "a file", FOLDER: folder / "new", FOLDER_OF_TEXT: world.texts}
+    if name == "sbld sensitivity":
+        places[MODEL] = world.model.save(folder / "model")
+    told: dict[str, list[str]] = {}
     arguments = [name.removeprefix("sbld ")]
     for flag, value in line.given:
-        arguments += [flag] if value is None else [flag, told[flag] or value]
+        for place, path in places.items():
+            value = value and value.replace(place, str(path))
+        told.setdefault(flag, []).append(value or "")
+        arguments += [flag] if flag.startswith("--") else []
+        arguments += [] if value is None else [value]
     with replaced_work() as asked, within(folder):
         result = CliRunner().invoke(cli.app, arguments)
     failure = judge(line, told, result.exit_code, result.output, result.exception, asked)
@@ -148,75 +183,21 @@ def judge(
     ):
         return None  # typer's own words for what it cannot read name the flag alone
     shown = "".join(spoken.split())
-    blamed = line.wrong or tuple(flag for flag, _ in line.given)
-    for flag in blamed:
+    for flag, _ in line.given:  # two right values may not go together
         names = (
             flag,
             f"{flag[2:]}=",
             f"{flag[2:].replace('-', '_')}=",
+            f"{flag}=",
+            *ALSO.get(flag, ()),
             f"{flag[2:]}s=",
             f"{flag[2:]}s[",
         )
-        value = "".join(ascii(told[flag] or "")[1:-1].split())[:20]
-        bare = "".join((told[flag] or "").split())[:20]
-        if any(word in shown for word in names) and (value in shown or bare in shown):
+        values = [form for value in told[flag] for form in (value, ascii(value)[1:-1])]
+        is_shown = any("".join(value.split())[:20] in shown for value in values)
+        if any(word in shown for word in names) and is_shown:
             return None
     return f"the message names no flag and value: {spoken!r}"
-
-
-@contextmanager
-def within(folder: Path) -> Iterator[None]:
-    """In this folder, with the kit's cache there."""
-    before = Path.cwd()
-    os.chdir(folder)
-    with mock.patch.dict(os.environ, {"SBLD_DATA": str(folder)}):
-        try:
-            yield
-        finally:
-            os.chdir(before)
-
-
-@contextmanager
-def replaced_work() -> Iterator[list[str]]:
-    """The commands' work as a note of what was asked for, and records of a run made before."""
-    asked: list[str] = []
-    demo, compared = small_demo(), small_comparison()
-
-    def note(name: str, result: Any) -> Callable[..., Any]:
-        return lambda *args, **given: (asked.append(name), result)[1]
-
-    with (
-        mock.patch.object(cli, "run_demo", note("the demonstration", demo)),
-        mock.patch.object(cli, "save_demo_figures", note("figures", [Path("x.png")])),
-        mock.patch.object(cli, "compare", note("the comparison", compared)),
-        mock.patch.object(cli, "launch", note("processes", 0)),
-        mock.patch.object(cli.torch, "set_num_threads", note("threads", None)),
-    ):
-        yield asked
-
-
-@cache
-def small_demo() -> DemoRecord:
-    """A demonstration's record, of a real one cut to a second."""
-    with TemporaryDirectory() as folder, within(Path(folder)):
-        return run_demo(tiny_demo(steps=4, saving=0.2))
-
-
-def tiny_demo(**changes: Any) -> DemoConfig:
-    """The demonstration with everything cut to a second."""
-    settings = {"warmup_steps": 2, "pilot_steps": 20, "num_pilot_pairs": 1, "batch_size": 2}
-    settings |= {"arithmetic_rows": 1, "num_validation_batches": 2, "num_problems": 4}
-    return DemoConfig(**{**settings, **changes})
-
-
-@cache
-def small_comparison() -> ComparisonSummary:
-    """A comparison's summary, of a real one of the smallest models."""
-    with TemporaryDirectory() as folder:
-        world = World(Path(folder))
-        return sbldlib.compare(
-            COMPARISON, folder=folder, subject=world.subject, prices=world.prices
-        )
 
 
 def tree() -> dict[str, set[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import shutil
@@ -124,9 +123,9 @@ def inventory(folder: Path) -> dict[str, str | None]:
 
 def open_it(job: dict[str, Any], result: str) -> None:
     """Call `train` on such a folder, with little memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + MORE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if (statm := Path("/proc/self/statm")).exists():
+        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + MORE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ending, failure = "trained on", None
     try:

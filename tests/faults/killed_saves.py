@@ -58,7 +58,6 @@ class Tally:
     failures: dict[int, str] = field(default_factory=dict)
     left_over: int = 0
     rescued: int = 0
-    microseconds: list[float] = field(default_factory=list)
 
 
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
@@ -81,7 +80,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         tally.kills,
         seconds=time.perf_counter() - began,
         figures={
-            "at random moments": len(tally.microseconds),
+            "at random moments": tally.kills - len(chosen),
             "at calls": len(chosen),
             "calls of a save": len(gaps),
             "milliseconds of a save": round(1000 * typical, 1),
@@ -104,13 +103,11 @@ def kill_at_a_moment(
     )
     for _ in range(draw.randint(1, 4)):
         await_begin(life, lives, state)
-    delay = draw.uniform(0, 1.1 * typical)
-    end = time.perf_counter() + delay
+    end = time.perf_counter() + draw.uniform(0, 1.1 * typical)
     while time.perf_counter() < end:  # a sleep is not as fine as that
         pass
     life.kill()
     ended(life, lives, state, tally)
-    tally.microseconds.append(1e6 * delay)
 
 
 def kill_at_a_call(state: State, gap: tuple[str, int], lives: Nursery, tally: Tally) -> None:
@@ -216,18 +213,13 @@ def save_on(folder: str, first: int) -> None:
 
 
 def save_once(folder: str, kind: str, die_at: int) -> None:
-    """Save some steps, then one more that does not survive its n-th call."""
+    """Save some steps, then one more that does not survive its n-th call; n < 0 counts them."""
     store = CheckpointStore(Path(folder) / CHECKPOINTS, CONFIG)
     for step in range(3):
         announced_save(store, step, 0, FEW)
         store.note(step, {"loss": 1.0 + step})  # the first is the best, and stays
     step, version = {"a new step": (3, 0), "the same step": (2, 1)}[kind]
     with_calls(die_at, lambda: announced_save(store, step, version, FEW))
-
-
-def count_calls(folder: str, kind: str) -> None:
-    """Announce how many calls a save makes."""
-    save_once(folder, kind, die_at=-1)
 
 
 def announced_save(store: CheckpointStore, step: int, version: int, numbers: int) -> None:
@@ -283,13 +275,12 @@ def all_gaps(lives: Nursery, folder: Path) -> list[tuple[str, int]]:
     for kind in ("a new step", "the same step"):
         where = folder / kind.replace(" ", "-")
         where.mkdir(parents=True)
-        life = lives.start("faults.killed_saves:count_calls", folder=str(where), kind=kind)
+        life = lives.start("faults.killed_saves:save_once", folder=str(where), kind=kind, die_at=-1)
         assert life.wait() == 0, life.last
         counted = re.fullmatch(r"calls: (\d+)", life.last)
         assert counted is not None, life.last
         gaps += [(kind, number) for number in range(1, int(counted[1]) + 1)]
-    while lives.next_event(0) is not None:
-        pass
+    lives.pass_over_events()
     return gaps
 
 
@@ -305,6 +296,5 @@ def typical_seconds(lives: Nursery, folder: Path) -> float:
         seconds.append(time.perf_counter() - began)
     life.kill()
     life.wait()
-    while lives.next_event(0) is not None:
-        pass
+    lives.pass_over_events()
     return sorted(seconds)[3]

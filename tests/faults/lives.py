@@ -125,6 +125,11 @@ class Nursery:
                 break
         raise StuckError(f"process {life.pid} did not announce {words!r}: {life.last}")
 
+    def pass_over_events(self) -> None:
+        """Forget what was announced so far."""
+        while self.next_event(0) is not None:
+            pass
+
     def ask(self, **command: Any) -> dict[str, Any]:
         """What the parent of the forks answers."""
         assert self._server.stdin is not None and self._server.stdout is not None
@@ -160,8 +165,7 @@ _SHARED: list[Nursery] = []
 def nursery(folder: Path) -> Iterator[Nursery]:
     """A nursery whose logs lie in this folder; or the one that is shared."""
     if _SHARED:
-        while _SHARED[-1].next_event(0) is not None:
-            pass
+        _SHARED[-1].pass_over_events()
         yield _SHARED[-1]
     else:
         with Nursery(folder / "logs") as entered:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -160,6 +161,21 @@ def odd_names(place: Place) -> None:
     (place.run / ".x\ny.part").mkdir()
 
 
+def half_done(what: str) -> Callable[[Place], None]:
+    """A save that seems to have been killed, whose manifest is a pipe, or that lies outside."""
+
+    def put(place: Place) -> None:
+        part = place.checkpoint.with_name(".step-00000099.1-0.part")
+        if what == "outside":
+            shutil.copytree(place.checkpoint, place.victim.parent / "checkpoint")
+            part.symlink_to(place.victim.parent / "checkpoint")
+        else:
+            shutil.copytree(place.checkpoint, part)
+            place.pipe(part / MANIFEST)
+
+    return put
+
+
 def odd_newest(place: Place) -> None:
     """A newer checkpoint that is a file."""
     (place.checkpoint.parent / "step-99999999999999999999999").write_text("x")
@@ -257,6 +273,8 @@ PAYLOADS: dict[str, Callable[[Place], None]] = {
     "odd names": odd_names,
     "a newer checkpoint that is a file": odd_newest,
     "a checkpoint elsewhere": folder_elsewhere,
+    "a save half done elsewhere": half_done("outside"),
+    "a save half done with a pipe": half_done("a pipe"),
     "a ledger that is a file outside": stolen_ledger,
     "settings nested deep": lambda place: (place.run / "settings.json").write_text("[" * DEPTH),
     "settings of another kind": lambda place: write_signed(

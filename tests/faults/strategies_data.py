@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -79,16 +80,30 @@ def _batch(kind: Any) -> Any:
     return lambda **given: kind(**given).batch(0)
 
 
+SUFFIXES = {
+    "right": one_of(None, [".txt"], (".txt", ".md"), ""),
+    "wrong": one_of(3, ".txt", [3], [None], [b".txt"], object(), True),
+}
+SOURCES = {
+    "right": one_of(
+        ["a text", "another"], (["in", " pieces"],),
+        Made("documents", lambda world: iter(["a text"])),
+        Made("texts", lambda world: world.texts),
+        Made("a file", lambda world: str(world.file)),
+    ),
+    "wrong": one_of(
+        None, 3, "", "no such place", "a\0b", "x" * 3000, [], [""], [3], [None], [["a", 3]],
+        [b"x"], ["a\ud800"], object(),
+        Made("an empty folder", lambda world: world.empty),
+    ),
+}  # fmt: skip
 DATA: dict[str, Target] = {
     "load_corpus": Target(
         call=data.load_corpus,
         fields={
             "root": needed(ROOTS),
             "max_bytes": Field(**BYTES),
-            "suffixes": Field(
-                right=one_of(None, [".txt"], (".txt", ".md"), ""),
-                wrong=one_of(3, ".txt", [3], [None], [b".txt"], object(), True),
-            ),
+            "suffixes": Field(**SUFFIXES),
             "validation_fraction": Field(
                 **number(0, 1, low_open=True, high_open=True, often=(0.3,)), says=("validation",)
             ),
@@ -188,6 +203,40 @@ DATA: dict[str, Target] = {
             "num": needed(whole(1, (1, 9), too_large=(10**30,))),
             "split": Field(**choice(SPLITS)),
             "seed": Field(**seed()),
+        },
+    ),
+    "stream_tokens": Target(
+        call=data.stream_tokens,
+        fields={
+            "source": needed(SOURCES),
+            "tokenizer": needed(TOKENIZER),
+            "path": needed(
+                {
+                    "right": one_of(
+                        Made("a file", lambda world: world.folder / "new" / "t.tokens")
+                    ),
+                    "wrong": one_of(3, None, "", "a\0b", b"x", [], object()),
+                }
+            ),
+            "suffixes": Field(**SUFFIXES, unread=True),
+            "split": Field(**choice(SPLITS, or_none=True), unread=True),
+            "counts": Field(
+                right=one_of(None, Made("counts", lambda world: Counter())),
+                wrong=one_of(3, "x", {}, [], object()),
+            ),
+            "on_bytes": Field(
+                right=one_of(None, Made("a function", lambda world: lambda num: None)),
+                wrong=one_of(3, "x", {}, [], object()),
+            ),
+        },
+    ),
+    "sample_texts": Target(
+        call=data.sample_texts,
+        fields={
+            "source": needed(SOURCES),
+            "max_bytes": Field(**whole(1, (1, 1000), too_large=())),
+            "suffixes": Field(**SUFFIXES, unread=True),
+            "split": Field(**choice(SPLITS, or_none=True), unread=True),
         },
     ),
     "prepare_lesson_data": Target(

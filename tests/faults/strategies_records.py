@@ -118,6 +118,7 @@ RECORDS: dict[str, Target] = {
             "backward_share": Field(**SHARES),
             "evaluations": Field(**DICT),
             "controls": Field(**DICT),
+            "micro_batches": Field(**whole(1, (1, 4))),
         },
     ),
     "RunRecord": Target(
@@ -140,6 +141,7 @@ RECORDS: dict[str, Target] = {
             ),
             "seconds": Field(**AMOUNT),
             "outcome": Field(**choice(("completed", "stopped"))),
+            "resumes": Field(right=one_of(()), wrong=one_of(*NOT_LISTS)),
         },
     ),
     "Budget": Target(

@@ -6,7 +6,8 @@ import inspect
 
 import pytest
 from faults import fuzzed
-from faults.commands import COMMANDS, replaced_work, tiny_demo, tree, within
+from faults.commands import COMMANDS, tree
+from faults.commands_work import replaced_work, tiny_demo, within
 from faults.strategies import Field, Made, Target, one_of
 from faults.world import COMPARISON, World
 from typer.testing import CliRunner

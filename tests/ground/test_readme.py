@@ -11,6 +11,7 @@ import torch
 
 import sbldlib
 from benchmarks.comparisons import load_summaries
+from benchmarks.faults import faults_section, load_faults
 from benchmarks.results import load_results
 from sbldlib.demo import DemoRecord
 
@@ -74,6 +75,18 @@ def test_demo_table_is_the_record_s():
 
 def test_benchmark_table_is_the_results_s():
     assert section("benchmarks") == make.benchmark_section(load_results())
+
+
+def test_fault_table_is_the_results_s_and_every_promise_in_it_was_kept():
+    results = load_faults()
+    assert section("faults") == faults_section(results)
+    assert results.all_kept and len(results.outcomes) >= 13
+    least = {"killed": 50, "killed_saves": 200, "damaged": 300, "interrupted": 200, "fuzzed": 2000}
+    least |= {"hostile": 6, "racing": 20, "steady": 10_000, "twice": 2, "streamed": 10_240}
+    counts = {outcome["name"]: outcome["count"] for outcome in results.outcomes}
+    assert {name: counts.get(name, 0) >= num for name, num in least.items()} == dict.fromkeys(
+        least, True
+    )
 
 
 def test_every_promise_has_its_test():

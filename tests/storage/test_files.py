@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from sbldlib.storage.files import sha256_of, write_atomically
+from sbldlib.storage.files import open_plain, read_plain, remove_path, sha256_of, write_atomically
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -49,3 +49,30 @@ def test_a_digest_is_that_of_the_whole_content(tmp_path):
     path = tmp_path / "long"
     path.write_bytes(b"x" * (2**20 + 1))
     assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_only_a_plain_file_is_opened(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"x")
+    assert read_plain(plain) == b"x"
+    (tmp_path / "link").symlink_to(plain)
+    os.mkfifo(tmp_path / "pipe")
+    odd = {"link": "a link", "pipe": "not a plain file", ".": "not a plain file"}
+    for name, words in odd.items():
+        with pytest.raises(OSError, match=words):
+            open_plain(tmp_path / name)
+    with pytest.raises(OSError, match="a link"):
+        open_plain(tmp_path / "link", os.O_RDWR | os.O_CREAT)
+    with pytest.raises(FileNotFoundError):
+        read_plain(tmp_path / "nothing")
+
+
+def test_what_a_link_leads_to_is_not_removed(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    for path in (tmp_path / "link", tmp_path / "nothing"):
+        remove_path(path)
+    assert folder.exists() and not (tmp_path / "link").is_symlink()
+    remove_path(folder)
+    assert list(tmp_path.iterdir()) == []

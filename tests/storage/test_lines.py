@@ -87,3 +87,22 @@ def test_a_full_disk_leaves_no_part_of_a_line(path, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             lines.append({"step": 5})
     assert path.read_bytes() == before
+
+
+def test_what_is_damaged_can_be_left_out(path):
+    content = path.read_bytes()
+    place = content.index(b'"step": 2')
+    path.write_bytes(content[:place] + b"\0" + content[place + 1 :])
+    assert read_lines(path, leave_out_damaged=True) == [*VALUES[:2], *VALUES[3:]]
+
+
+def test_a_link_is_neither_read_nor_written(path, tmp_path):
+    content = path.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="is a link"):
+        Lines(link, keep=0)
+    with pytest.raises(ValueError, match="link is damaged: it is a link"):
+        read_lines(link)
+    assert not starts_with(link, num_bytes=0, sha256="")
+    assert path.read_bytes() == content

@@ -91,3 +91,26 @@ def test_a_damaged_note_of_the_holder_changes_nothing(tmp_path):
         (tmp_path / LOCK).write_text("{")
         with pytest.raises(RunBusyError, match="another process"):
             FolderLock(tmp_path).acquire()
+
+
+def test_a_dead_holder_is_not_named(tmp_path, monkeypatch):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    monkeypatch.setattr("sbldlib.storage.lock._PATIENCE_SECONDS", 0.05)
+    with FolderLock(tmp_path):
+        known = json.loads((tmp_path / LOCK).read_text())
+        (tmp_path / LOCK).write_text(json.dumps({**known, "pid": dead.pid}))
+        with pytest.raises(RunBusyError, match="written by another process"):
+            FolderLock(tmp_path).acquire()
+        (tmp_path / LOCK).write_text(json.dumps({**known, "pid": dead.pid, "host": "elsewhere"}))
+        with pytest.raises(RunBusyError, match=f"process {dead.pid} on elsewhere"):
+            FolderLock(tmp_path).acquire()
+
+
+def test_what_a_link_leads_to_is_not_written(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / LOCK).symlink_to(precious)
+    with pytest.raises(RunBusyError, match=r"cannot be locked: .* is a link"):
+        FolderLock(tmp_path).acquire()
+    assert precious.read_text() == "mine"

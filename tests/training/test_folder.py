@@ -116,7 +116,7 @@ def test_going_back_the_best_is_what_it_was_then(begun):
     assert json.loads(mark.read_text())["step"] == 6
     model = gpt(2, width=8)
     optimizer = make_optimizer(model, learning_rate=1e-2)
-    taken_up = arguments(begun, resume=5)
+    taken_up = arguments(begun, resume=4)
     with closing(train_steps(model, Source(), optimizer, **taken_up)) as generator:
         next(generator)
         assert json.loads(mark.read_text())["step"] == 4

@@ -60,9 +60,7 @@ def test_nonsense_is_refused_with_its_place(path, value, words, run):
 def test_any_optimizer_s_state_goes_there_and_back():
     for kind in (torch.optim.SGD, torch.optim.Adagrad, torch.optim.Adafactor, torch.optim.RMSprop):
         model = gpt(2, width=8)
-        run = Run(
-            model, Source(), kind(model.parameters()), TrainConfig(), (), next_token_loss
-        )
+        run = Run(model, Source(), kind(model.parameters()), TrainConfig(), (), next_token_loss)
         run.step({})
         restore(run, capture(run, None), None, where="here")
         run.step({})
