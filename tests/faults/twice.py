@@ -29,7 +29,7 @@ COPIED = ("README.md", "pyproject.toml", "sbldlib", "notebooks", "benchmarks", "
 NOT_OURS = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache")  # what Python and Jupyter write
 # Only what is a time is passed over: seconds and what follows from them, dates, and addresses.
 TIMES = (
-    (re.compile(r"\b\d[\d,.]*\s*(s|ms|µs|min|minutes|seconds|hours|tokens/s)\b"), "~"),
+    (re.compile(r"-?\b\d[\d,.]*\s*(s|ms|µs|min|minutes|seconds|hours|tokens/s)\b"), "~"),
     (re.compile(r"time saved about -?[\d.]+\s*%"), "time saved about ~ %"),
     (re.compile(r"about -?[\d.]+% of the time"), "about ~% of the time"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "~date~"),
