@@ -13,7 +13,7 @@ import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ def check_text(field: str, text: str) -> str:
     return text
 
 
-def check_suffixes(suffixes: Sequence[str] | None) -> tuple[str, ...]:
+def check_suffixes(suffixes: Iterable[str] | None) -> tuple[str, ...]:
     """The ends of file names, or ValueError where they are no texts; () where none are asked."""
     ends = () if suffixes is None else tuple(items("suffixes", suffixes))
     return tuple(check_kind("suffixes", end, str, "the end of a file's name") for end in ends)

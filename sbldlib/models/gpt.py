@@ -243,7 +243,7 @@ class GPT(nn.Module):
 
     def _embed(self, tokens_BT: Tensor, start: int) -> Tensor:
         """Embeddings of tokens whose first stands at position `start`."""
-        if not isinstance(tokens_BT, Tensor) or tokens_BT.ndim != 2:
+        if not isinstance(tokens_BT, Tensor) or tokens_BT.ndim != 2 or not tokens_BT.numel():
             generation.check_tokens(tokens_BT, self.config.vocabulary_size)
         end = start + tokens_BT.shape[1]
         if end > self.config.context_length:

@@ -94,7 +94,7 @@ def calculate_sensitivities(
         ValueError: as `calculate_sensitivity`; rows_at_once below 1.
     """
     if rows_at_once is not None:
-        check_positive_int("rows_at_once", rows_at_once)
+        rows_at_once = check_positive_int("rows_at_once", rows_at_once)
     return _measure(model, batches, method, loss, iteration=iteration, rows_at_once=rows_at_once)
 
 

@@ -124,7 +124,7 @@ class _Forward:
         if limit is None:
             elements = ELEMENTS_AT_ONCE.get(call.given.device.type, ELEMENTS_ELSEWHERE)
             limit = elements * num_rows // max(1, call.given.numel())
-        if limit < 2 * num_rows:
+        if num_rows == 0 or limit < 2 * num_rows:
             raise CannotStackError(f"{limit} rows at once hold no two variants of {num_rows}")
         return limit // num_rows
 

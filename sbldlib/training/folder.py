@@ -12,6 +12,8 @@ analysis/        what others measured before it; figures/, what they drew after 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +91,8 @@ class RunFolder:
         if body is None:
             self.environment = environment()
             body = {"run": asked, "environment": self.environment}
-            try:
+            with _writing(self.path / SETTINGS):
                 write_signed(self.path / SETTINGS, body)
-            except OSError as error:
-                raise CheckpointError(
-                    f"{self.path / SETTINGS} could not be written: {error}"
-                ) from error
             return
         self.environment, before = body["environment"], body["run"]
         if any_start:
@@ -132,10 +130,12 @@ class RunFolder:
             )
         later = self._later_changes(position, log) if replay else []
         lines = [encode_line(_entry_line(entry)) for entry in (*log, *later)]
-        write_atomically(self.path / CONTROLS, b"".join(lines))
+        with _writing(self.path / CONTROLS):
+            write_atomically(self.path / CONTROLS, b"".join(lines))
         self._logged = {json.dumps(entry) for entry in (*log, *later)}
         if not is_whole:
-            num_bytes = leave_out_damaged(ledger, position["steps"])
+            with _writing(ledger):
+                num_bytes = leave_out_damaged(ledger, position["steps"])
         self._ledger = _open_lines(ledger, keep=num_bytes)
         self._controls = _open_lines(self.path / CONTROLS)
         (self.path / RECORD).unlink(missing_ok=True)
@@ -185,10 +185,8 @@ class RunFolder:
 
     def finish(self, record: RunRecord) -> None:
         """Write the record of a run that has ended."""
-        try:
+        with _writing(self.path / RECORD):
             record.save(self.path / RECORD)
-        except OSError as error:
-            raise CheckpointError(f"{self.path / RECORD} could not be written: {error}") from error
 
     def clear(self) -> None:
         """Remove the run that is here; files of others stay."""
@@ -251,10 +249,8 @@ class RunFolder:
 
     def _append(self, lines: Lines | None, values: Any) -> None:
         assert lines is not None
-        try:
+        with _writing(lines.path):
             lines.append(values)
-        except OSError as error:
-            raise CheckpointError(f"{lines.path} could not be written: {error}") from error
 
     def _check_is_ours(self) -> None:
         others = [
@@ -281,10 +277,16 @@ class RunFolder:
 
 
 def _open_lines(path: Path, *, keep: int | None = None) -> Lines:
-    try:
+    with _writing(path):
         return Lines(path, keep=keep)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error}") from error
+        raise CheckpointError(f"{path} could not be written: {error}") from error
 
 
 def _entry_line(entry: LogEntry) -> dict[str, Any]:

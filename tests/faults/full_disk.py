@@ -100,6 +100,9 @@ def one_try(
     at, room = draw.choice((-1, *range(STEPS))), some_room(draw)
     if number % 5 == 0:
         at, room = STEPS - 1, draw.randrange(*FOR_ALL_BUT_THE_RECORD)
+    elif number % 5 == 1:  # full when a killed run is called again
+        at = -1
+        lives.start("faults.damaged:base", job=plain(job), kill=True).wait()
     given = {"kind": disk.kind, "at": at, "room": room, "filler": str(disk.filler)}
     life = lives.start("faults.full_disk:fill", job=plain(job), **given)
     if code := life.wait():

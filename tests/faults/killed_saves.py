@@ -113,11 +113,9 @@ def kill_at_a_moment(
 def kill_at_a_call(state: State, gap: tuple[str, int], lives: Nursery, tally: Tally) -> None:
     """Let a process kill itself at its n-th call in a save."""
     state.folder.mkdir(parents=True)
-    kind, number = gap
-    life = lives.start(
-        "faults.killed_saves:save_once", folder=str(state.folder), kind=kind, die_at=number
-    )
-    ended(life, lives, state, tally, told=f"{kind}, call {number}: ")
+    given = {"folder": str(state.folder), "kind": gap[0], "die_at": gap[1]}
+    life = lives.start("faults.killed_saves:save_once", **given)
+    ended(life, lives, state, tally, told=f"{gap[0]}, call {gap[1]}: ")
 
 
 def await_begin(life: Life, lives: Nursery, state: State) -> None:

@@ -203,6 +203,7 @@ RECORDS: dict[str, Target] = {
                 wrong=one_of(
                     None, 3, "log", [3], [(0, "nope", 0, 1)], [(0,)], [(0, 1, 2, 3, 4)], ["abcd"]
                 ),
+                says=("control",),
             ),
         },
     ),

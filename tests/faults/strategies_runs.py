@@ -61,7 +61,7 @@ RUNS: dict[str, Target] = {
     "make_optimizer": Target(
         call=sbldlib.make_optimizer,
         fields={
-            "model": needed(model()),
+            "model": needed({**model(), "wrong": one_of(None, 3, "gpt", [], object(), 1j, type)}),
             "learning_rate": Field(**number(0, math.inf, low_open=True, high_open=True)),
             "weight_decay": Field(**number(0, math.inf, high_open=True)),
             "betas": Field(
