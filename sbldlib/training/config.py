@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
-from ..errors import check_positive_int, check_range, unknown_name
+from ..errors import check_choice, check_flag, check_kind, check_positive_int, check_range
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SKIPPED_WEIGHTS = ("freeze", "decay")
@@ -86,11 +87,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.budget, Budget):
             raise ValueError(f"budget={self.budget!r} must be a Budget, such as Budget(steps=300)")
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
-        if self.skipped_weights not in SKIPPED_WEIGHTS:
-            raise unknown_name("skipped_weights", self.skipped_weights, SKIPPED_WEIGHTS)
-        checked = {
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("skipped_weights", self.skipped_weights, SKIPPED_WEIGHTS)
+        checked: dict[str, Any] = {
             "warmup": check_range("warmup", self.warmup, 0, 1, high_open=True),
             "final_learning_rate": check_range(
                 "final_learning_rate", self.final_learning_rate, 0, 1, low_open=True
@@ -99,6 +98,8 @@ class TrainConfig:
             "clip_norm": check_range("clip_norm", self.clip_norm, 0, math.inf, low_open=True),
             "evaluate_every": check_positive_int("evaluate_every", self.evaluate_every, minimum=0),
         }
+        checked["compile_blocks"] = check_flag("compile_blocks", self.compile_blocks)
+        checked["name"] = check_kind("name", self.name, str, "text")
         for name, value in checked.items():  # plain numbers, for the run's record
             object.__setattr__(self, name, value)
 

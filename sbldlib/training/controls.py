@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import unknown_name
+from ..errors import check_kind, check_positive_int, items, shown, unknown_name
 
 STOP = "stop"
 POLL_SECONDS = 0.05  # of a run that is paused
@@ -30,13 +30,18 @@ class Controls:
             values: the names and their first values; `stop` is added.
             replay: a log to apply again, at its steps.
         """
-        self._in_force: dict[str, Any] = {**values, STOP: False}
+        right = "a dict of names and values, such as {'saving': 0.25}"
+        given = check_kind("values", values, Mapping, right)
+        for name in given:
+            check_kind("values", name, str, "a dict whose names are text")
+        self._in_force: dict[str, Any] = {**given, STOP: False}
         self._wanted = dict(self._in_force)
         self._lock, self._running = threading.Lock(), threading.Event()
         self._running.set()
         self._script: dict[int, list[tuple[str, Any]]] = {}
-        for step, name, _, new in replay:
-            self._script.setdefault(step, []).append((self._known(name), new))
+        for entry in items("replay", replay):
+            step, name, _, new = self._entry(entry)
+            self._script.setdefault(step, []).append((name, new))
         self.log: list[LogEntry] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -128,6 +133,15 @@ class Controls:
     def values(self) -> dict[str, Any]:
         """The values in force, without `stop`."""
         return {name: value for name, value in self._in_force.items() if name != STOP}
+
+    def _entry(self, entry: Any) -> LogEntry:
+        """One entry of a log to be replayed, or ValueError where it is none."""
+        if not isinstance(entry, (tuple, list)) or len(entry) != 4:
+            raise ValueError(f"replay: {shown(entry)} must be (step, name, old, new)")
+        step, name, old, new = entry
+        if name not in self._in_force:
+            raise unknown_name("replay", name, self._in_force)
+        return check_positive_int("replay", step, minimum=0), name, old, new
 
     def _known(self, name: str) -> str:
         if name not in self._in_force:

@@ -216,8 +216,8 @@ def end_a_process(
     folder.mkdir()
     job = replace(JOB, folder=str(folder / "run"), write=str(folder / "result.json"))
     life = lives.start_fresh("faults.worker:live", job=plain(job))
-    lives.await_event(life, "begins")
-    time.sleep(draw.uniform(0.5, 3))
+    lives.await_event(life, "trains")
+    time.sleep(draw.uniform(0, 1))
     life.kill(sign)
     code, failure = life.wait(), None
     tally.met[sign.name] += 1

@@ -167,8 +167,6 @@ RUNS: dict[str, Target] = {
                     {"loss": 3},
                     {"loss": None},
                     object(),
-                    Made("in words", lambda w: {"loss": lambda m: "low"}),
-                    Made("none", lambda w: {"loss": lambda m: None}),
                 ),
             ),
             "controls": Field(

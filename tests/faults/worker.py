@@ -268,9 +268,16 @@ def live(job: dict[str, Any]) -> None:
 
 
 def write(job: Job) -> None:
-    """Train, and write what it came to."""
+    """Train, telling when the first step is done, and write what it came to."""
     assert job.write is not None
-    write_atomically(job.write, json.dumps(run_job(job)).encode())
+    told: list[bool] = []
+
+    def on_step(_: StepRecord) -> None:
+        if not told:
+            announce("trains")
+        told.append(True)
+
+    write_atomically(job.write, json.dumps(run_job(job, on_step)).encode())
 
 
 def job_of(values: dict[str, Any]) -> Job:

@@ -43,7 +43,7 @@ def test_an_unknown_name_names_the_nearest(controls):
         controls.set("savings", 0.1)
     with pytest.raises(ValueError, match="control='speed'"):
         controls["speed"]
-    with pytest.raises(ValueError, match="control='gone'"):
+    with pytest.raises(ValueError, match="replay='gone'"):
         Controls({"saving": 0.2}, replay=[(3, "gone", 1, 2)])
     controls.set("saving", 0.1)  # no lock is left held by the error
 

@@ -620,3 +620,9 @@ def test_seconds_are_those_of_the_steps_without_their_evaluation(monkeypatch):
     record = run(gpt(), config=config(4, evaluate_every=1), evaluations={"slow": slow})
     assert record.seconds == 4 * 0.125
     assert replace(record, seconds=0.0).seconds == 0
+
+
+@pytest.mark.parametrize("value", ["low", None, [1]])
+def test_an_evaluation_that_gives_no_number_is_named(value):
+    with pytest.raises(ValueError, match=r"evaluations\['loss'\] returned .*returns a number"):
+        run(gpt(), evaluations={"loss": lambda model: value})
