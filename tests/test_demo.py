@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sbldlib.demo import ARMS, DemoConfig, DemoRecord, run_demo
@@ -124,3 +126,25 @@ def test_time_saved_is_against_the_first_arm(told):
 def test_bad_settings_are_named_before_any_work(values, message):
     with pytest.raises(ValueError, match=message):
         DemoConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("seed", -1, "seed=-1"),
+        ("seed", 2**64, "seed=18446744073709551616 must be below"),
+        ("learning_rate", "fast", "learning_rate='fast'"),
+        ("arithmetic_rows", 4, "arithmetic_rows=4 leaves no row of text"),
+        ("steps", 10**9, "steps=1000000000 must be at most"),
+        ("saving", "0.25", "saving='0.25' must be a number"),
+        ("preset", ["tiny"], r"preset=\['tiny'\] is not known"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(field, value, named):
+    with pytest.raises(ValueError, match=named):
+        replace(SMALL, **{field: value})
+
+
+def test_what_the_arms_cannot_hold_is_refused_before_the_warm_up():
+    with pytest.raises(ValueError, match="saving=0.25 is not below 0.2188, the most that PLD"):
+        run_demo(replace(SMALL, steps=2), on_stage=lambda *_: pytest.fail("work began"))

@@ -189,3 +189,27 @@ def test_a_batch_moves_to_the_models_device_in_its_own_form():
     assert moved["a"].is_meta and moved["b"][0].is_meta and moved["b"][2][0].is_meta
     assert moved["b"][1] == "text" and moved["b"][2][1] == 3
     assert to_device(torch.zeros(1), model).is_meta
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (3, r"batch=3 of batches must be \(inputs, targets\)"),
+        ((1,), r"batch=\(1,\) of batches must be"),
+        ((1, 2, 3), "of batches must be"),
+        ((torch.zeros(1, 2, dtype=int), [1, 2]), "targets a tensor of whole numbers"),
+        ((torch.zeros(1, 2, dtype=int), torch.zeros(1, 2)), "targets a tensor of whole numbers"),
+        (
+            (torch.zeros(1, 2, dtype=int), torch.zeros(1, 3, dtype=int)),
+            r"shape \(1, 3\) .* fit .* \(1, 2, 4\)",
+        ),
+        (
+            (torch.zeros(1, 2, dtype=int), torch.full((1, 2), 9)),
+            "targets in a batch, for 4 logits: .*9",
+        ),
+    ],
+)
+def test_a_batch_that_is_no_pair_is_shown(batch, words):
+    model = nn.Embedding(4, 4)
+    with pytest.raises(ValueError, match=words):
+        next_token_loss(model, batch)

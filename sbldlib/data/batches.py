@@ -252,6 +252,8 @@ def _token_array(tokens: TokenFile | np.ndarray | Tensor, context_length: int) -
             f"tokens={shown(tokens)} of shape {array.shape} and type {array.dtype} must be whole "
             "numbers in one dimension"
         )
+    if array.dtype.kind == "i" and len(array) and array.min() < 0:
+        raise ValueError(f"tokens={shown(tokens)} hold {array.min()}; each must be at least 0")
     if len(array) < context_length + 1:
         raise ValueError(
             f"context_length={context_length} needs {context_length + 1} tokens; the text has "

@@ -134,7 +134,8 @@ def _measure(
     skipping = attach(model)
     check_choice("method", method, ESTIMATORS)
     check_callable("loss", loss, "a function of model and batch, such as next_token_loss")
-    if not (hasattr(batches, "__len__") and hasattr(batches, "__getitem__")):
+    is_list = hasattr(batches, "__len__") and hasattr(batches, "__getitem__")
+    if isinstance(batches, (str, bytes)) or not is_list:
         raise ValueError(
             f"batches={shown(batches)} must be a list of batches, for one is not enough"
         )

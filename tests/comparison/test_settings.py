@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from sbldlib.comparison import ARMS, COMPARISONS, Comparison, Table
@@ -88,3 +90,31 @@ def test_the_search_uses_seeds_of_its_own():
     searched = {name for name in COMPARISONS if name.startswith("search")}
     evidence = {seed for name in COMPARISONS.keys() - searched for seed in COMPARISONS[name].seeds}
     assert searched and not any(evidence & set(COMPARISONS[name].seeds) for name in searched)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("tables", [None], "tables=None must be a Table"),
+        ("tables", "steps", "tables='steps' must be a list"),
+        ("seeds", (0, 0), r"seeds=\(0, 0\) must be one or more different"),
+        ("saving", "0.25", "saving='0.25' must be a number"),
+        ("model", {"widht": 8}, "model='widht' is not known.*did you mean 'width'"),
+        ("model", [], r"model=\[\] must be a dict"),
+        ("arithmetic_rows", 16, "arithmetic_rows=16 leaves no row of text"),
+        ("text_vocabulary", "300", "text_vocabulary='300' must be a whole number"),
+        ("compile_blocks", "no", "compile_blocks='no' must be True or False"),
+        ("precision", "half", "precision='half' is not known"),
+        ("threads", 10**9, "threads=1000000000 must be at most 1024"),
+        ("name", 3, "name=3 must be text"),
+    ],
+)
+def test_what_would_fail_in_the_midst_of_a_comparison_is_refused_at_its_door(field, value, named):
+    with pytest.raises(ValueError, match=named):
+        replace(COMPARISONS["cpu"], **{field: value})
+
+
+def test_numbers_of_any_kind_become_plain_ones_for_the_records():
+    settings = replace(COMPARISONS["cpu"], saving=np.float32(0.25), steps=np.int64(7))
+    assert json.loads(json.dumps(settings.shared()))["saving"] == 0.25
+    assert type(settings.steps) is int

@@ -254,3 +254,8 @@ def test_sequential_batches_give_the_number_asked_or_say_how_many_there_are():
         sizes = dict(context_length=10, batch_size=3, num_batches=2) | {field: 0}
         with pytest.raises(ValueError, match=f"{field}=0"):
             sequential_batches(COUNT, **sizes)
+
+
+def test_a_token_below_zero_is_named():
+    with pytest.raises(ValueError, match=r"tokens=.* hold -3; each must be at least 0"):
+        sequential_batches(np.array([1, 2, -3, 4]), 1, 1)

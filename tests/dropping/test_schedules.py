@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbldlib.dropping.schedules import (
+    check_schedule,
     constant,
     front_loaded,
     linear,
@@ -228,3 +229,23 @@ def test_front_loaded_refuses_more_than_the_layers_hold():
         front_loaded(0.6, 0.5)
     with pytest.raises(ValueError, match="mean_keep_min=0"):
         front_loaded(0.2, 0.0)
+
+
+def test_a_table_that_would_fill_the_memory_is_refused():
+    with pytest.raises(ValueError, match="num_iterations=1000000000 must be at most 10000000"):
+        tabulate(constant(0.8), 10**9)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (0.8, "scheduler=0.8 must be a function of progress"),
+        (lambda progress: 1.2, r"scheduler\(0\)=1.2 is outside"),
+        (lambda progress: "much", r"scheduler\(0\)='much' must be a number"),
+        (lambda progress: 0.5 - progress, r"scheduler\(0.5\)=0.0 is outside"),
+    ],
+)
+def test_what_is_no_schedule_is_named(schedule, words):
+    with pytest.raises(ValueError, match=words):
+        check_schedule("scheduler", schedule)
+    assert check_schedule("scheduler", constant(0.5))(0.3) == 0.5

@@ -92,7 +92,7 @@ SOURCES = {
         Made("a file", lambda world: str(world.file)),
     ),
     "wrong": one_of(
-        None, 3, "", "no such place", "a\0b", "x" * 3000, [], [""], [3], [None], [["a", 3]],
+        None, 3, "", "no such place", "a\0b", "x" * 3000, [], [""], [3], [None],
         [b"x"], ["a\ud800"], object(),
         Made("an empty folder", lambda world: world.empty),
     ),

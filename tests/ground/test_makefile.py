@@ -16,6 +16,7 @@ TARGETS = [
     "check",
     "demo",
     "notebooks",
+    "faults",
     "figures",
     "bench",
     "bench-gpu",

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from small import D, EncoderLM, Source, gpt
@@ -338,3 +340,41 @@ def test_the_interface_that_methods_share():
         "width": D,
     }
     assert run(model, [dropping]).steps[0].keep_probability == (1.0, 1.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "progress", "message"),
+    [
+        (0.7, 7, r"progress=7 is outside \[0, 1\]"),
+        (0.7, "now", "progress='now' must be a number"),
+        (lambda progress: 0.1 if 0.305 < progress < 0.306 else 0.9, 0.3055, "mean_keep=0.1 asks"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_the_scheduler_is_put_in_force(
+    scheduler, progress, message
+):
+    model = gpt()
+    dropping = sbld(model, SENSITIVITY, saving=0.2)
+    before = dropping.schedule
+    with pytest.raises(ValueError, match=message):
+        adjust_probability(model, scheduler, progress=progress)
+    assert dropping.schedule is before
+
+
+def test_a_refused_method_leaves_the_one_on_the_model():
+    model = gpt()
+    dropping = uniform(model, saving=0.2)
+    for wrong in ({"saving": "much"}, {"mode": ["bernoulli"]}, {"seed": -1}):
+        with pytest.raises(ValueError, match=rf"{next(iter(wrong))}="):
+            uniform(model, **wrong)
+    adjust_probability(model, 0.9)
+    assert dropping.keep_probability(0.5) == pytest.approx((0.9,) * 4)
+
+
+@pytest.mark.parametrize("saving", [np.float32(0.25), torch.tensor(0.25)])
+@pytest.mark.parametrize(
+    "make", [uniform, lambda model, saving: sbld(model, SENSITIVITY, saving=saving)]
+)
+def test_the_record_of_a_run_holds_plain_numbers_whatever_was_given(make, saving):
+    described = make(gpt(), saving=saving).describe()
+    assert json.loads(json.dumps(described))["saving"] == 0.25

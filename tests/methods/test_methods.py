@@ -288,3 +288,25 @@ def test_sbld_says_what_it_needs():
         make_method("sbld", gpt())
     with pytest.raises(ValueError, match="sensitivity_data is for 8 layers, the model has 4"):
         method_on(gpt(4), "sbld")
+
+
+@pytest.mark.parametrize("option", ["schedule", "allocation", "theta_bar", "model_"])
+def test_another_method_s_option_is_named(option):
+    message = rf"option='{option}' is not known.*known: mode, rescale, saving, scope, seed"
+    with pytest.raises(ValueError, match=message):
+        make_method("uniform", gpt(), **{option: 1})
+    assert isinstance(make_method("layerskip", gpt(), schedule="constant"), LayerDropping)
+
+
+@pytest.mark.parametrize("value", [True, 0.5, "0", 2, [0]])
+def test_the_first_index_is_zero_or_one(value):
+    with pytest.raises(ValueError, match=r"first_index=.* must be"):
+        make_method("pld", gpt(), first_index=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("pld", {"theta_bar": 2.0}), ("freezing", {"t_0": 2.0})]
+)
+def test_what_a_saving_decides_is_looked_at_all_the_same(name, option):
+    with pytest.raises(ValueError, match=rf"{next(iter(option))}=2.0 is outside"):
+        make_method(name, gpt(), saving=0.1, **option)

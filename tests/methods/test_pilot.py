@@ -284,3 +284,27 @@ def test_a_damaged_file_is_refused_by_its_name(damage, message, tmp_path):
 def test_a_folder_needs_a_key(tmp_path):
     with pytest.raises(ValueError, match="key='' must name the model and the data"):
         pilot(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"make_model": lambda seed: "gpt"}, "model='gpt' must be a torch module"),
+        ({"make_model": 3}, "make_model=3 must be a function"),
+        ({"config": None}, "config=None must be a TrainConfig"),
+        ({"on_step": "print"}, "on_step='print' must be a function, or None"),
+        ({"seeds": ("0", "1")}, "seeds='0' must be a whole number"),
+        ({"folder": ""}, "folder='' must be a path"),
+    ],
+)
+def test_an_argument_that_is_none_is_named_before_any_training(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pilot(**{"on_run": lambda name: pytest.fail("training began"), **wrong})
+
+
+def test_a_dropping_that_is_none_is_named():
+    with pytest.raises(ValueError, match=r"make_dropping\(model, seed\)='sbld' must be a dropping"):
+        run_pilot(
+            lambda seed: gpt(seed=seed), Source, make_optimizer, lambda model, seed: "sbld",
+            seeds=(0,), config=CONFIG,
+        )  # fmt: skip
