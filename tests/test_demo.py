@@ -146,5 +146,5 @@ def test_settings_that_cannot_be_are_named(field, value, named):
 
 
 def test_what_the_arms_cannot_hold_is_refused_before_the_warm_up():
-    with pytest.raises(ValueError, match="saving=0.25 is not below 0.2188, the most that PLD"):
+    with pytest.raises(ValueError, match=r"saving=0.25 is not below 0.2188, the most that PLD"):
         run_demo(replace(SMALL, steps=2), on_stage=lambda *_: pytest.fail("work began"))

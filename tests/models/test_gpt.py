@@ -528,3 +528,41 @@ def test_a_full_cache_takes_no_more_tokens():
 def test_flops_per_token_refuses(num_tokens):
     with pytest.raises(ValueError, match=f"num_tokens={num_tokens}"):
         flops_per_token(MINI, num_tokens)
+
+
+@pytest.mark.parametrize("config", [None, "tiny", {"width": 8}, GPTConfig])
+def test_a_configuration_that_is_none_is_shown(config):
+    with pytest.raises(ValueError, match=r"^config=.* must be a GPTConfig"):
+        GPT(config)
+
+
+def test_a_seed_that_no_generator_takes_is_named():
+    with pytest.raises(ValueError, match=r"seed=18446744073709551616 must be below 2\*\*64"):
+        GPT.from_preset("tiny", seed=2**64)
+
+
+@pytest.mark.parametrize("field", ["vocabulary_size", "context_length", "num_layers", "width"])
+def test_a_size_that_would_fill_any_memory_is_refused(field):
+    with pytest.raises(ValueError, match=rf"{field}=1000000000 must be at most"):
+        GPT.from_preset("tiny", **{field: 10**9})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (torch.zeros(1, 2), "tokens of type torch.float32 must be torch.int64"),
+        (torch.zeros(0, 4, dtype=int), r"tokens of shape \(0, 4\) must be .* at least one each"),
+        ([[1, 2]], r"tokens=\[\[1, 2\]\] must be a tensor"),
+    ],
+)
+def test_tokens_that_are_none_are_named(tokens, words):
+    with pytest.raises(ValueError, match=words):
+        GPT.from_preset("tiny")(tokens)
+
+
+def test_a_generator_of_another_library_is_refused():
+    tokens_BT = torch.zeros(1, 2, dtype=int)
+    with pytest.raises(
+        ValueError, match=r"generator=Generator\(PCG64\).* must be a torch.Generator"
+    ):
+        GPT.from_preset("tiny").generate(tokens_BT, 1, generator=np.random.default_rng(0))

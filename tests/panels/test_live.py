@@ -337,7 +337,7 @@ def test_a_replay_without_changes_is_a_replay():
         ({"saving": 0.5}, r"saving=0.5 is outside \[0, 0.4\]"),
         ({"saving": -0.1}, "saving=-0.1 is outside"),
         ({"method": "sbld", "sensitivity_data": None}, "needs sensitivity_data"),
-        ({"replay": [(3, "speed", 1, 2)]}, "control='speed' is not"),
+        ({"replay": [(3, "speed", 1, 2)]}, "replay='speed' is not known"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(options, message):
