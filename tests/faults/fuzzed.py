@@ -73,6 +73,9 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
     for place, name in enumerate(names):
         share = num * (place + 1) // len(names) - num * place // len(names)
         draw(name, share, seed=seed + place, folder=folder / f"{place}", tally=tally)
+    # A command of one flag has fewer lines than its share.
+    left, more = num - tally.tried, folder / f"{len(names)}"
+    draw(names[0], left, seed=seed + len(names), folder=more, tally=tally)
     return Outcome.of(
         "random configurations of every function and command, right and wrong",
         "work, or refuse in words that name argument and value, and lose nothing",

@@ -30,7 +30,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
     """Stream `num` MiB of bytes, and parts of it in the two other forms."""
     began, failures, figures = time.perf_counter(), {}, {}
     for place, (name, part) in enumerate(STREAMS.items()):
-        size = max(4, num // part)
+        size = max(16, num // part)
         found = in_a_process(name, size, seed, folder / f"{place}.tokens")
         figures[name] = found
         failure = found.get("failure") or judge(found)
