@@ -6,6 +6,7 @@ import difflib
 import math
 import operator
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,13 +88,23 @@ def check_path(field: str, value: Any) -> Path:
 def check_folder(field: str, value: Any) -> Path:
     """Return `value` as a Path, or raise ValueError where it cannot be a folder; it may be new."""
     path = check_path(field, value)
-    try:
-        is_other = path.exists() and not path.is_dir()
-    except OSError as error:  # such as a name that is too long
-        raise ValueError(f"{field}={shown(value)} cannot be a folder: {error.strerror}") from None
-    if is_other:
-        raise ValueError(f"{field}={shown(value)} is a file; name a folder, which may be new")
+    reason = why_no_folder(path)
+    if reason is not None:
+        raise ValueError(f"{field}={shown(value)}: {reason}; name a folder, which may be new")
     return path
+
+
+def why_no_folder(path: Path) -> str | None:
+    """Why there can be no folder of this name, in words; None where there is or may be one."""
+    for place in (path, *path.absolute().parents):
+        try:
+            mode = os.stat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # what is above it decides
+        except OSError as error:  # such as a name that is too long
+            return error.strerror
+        return None if stat.S_ISDIR(mode) else f"{shown(str(place))} is a file"
+    return None
 
 
 def check_range(

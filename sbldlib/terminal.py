@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .errors import printable, shown
+from .errors import printable, shown, why_no_folder
 from .storage.checkpoints import CheckpointError
 from .storage.lock import RunBusyError
 from .training.finite import NotFiniteError
@@ -77,13 +78,11 @@ def writable(path: Path | None) -> Path | None:
     """An option's folder, or a usage error where none can be made or written to."""
     if path is None:
         return None
-    try:
+    reason = why_no_folder(path)
+    if reason is None:
         there = next(place for place in (path, *path.absolute().parents) if place.exists())
-        reason = None if there.is_dir() else f"{shown(str(there))} is a file"
-        if reason is None and not os.access(there, os.W_OK):
+        if not os.access(there, os.W_OK):
             reason = f"{shown(str(there))} may not be written to"
-    except OSError as error:
-        reason = error.strerror
     if reason is not None:
         raise typer.BadParameter(f"{shown(str(path))}: {reason}; name a folder, which may be new")
     return path
@@ -93,14 +92,15 @@ def writable_file(path: Path | None) -> Path | None:
     """An option's file, or a usage error where none can be written."""
     if path is None:
         return None
-    try:
-        reason = "is a folder; name a file" if path.is_dir() else None
-        path.exists()
-    except OSError as error:
-        reason = f"{error.strerror}; name a file, which may be new"
-    if reason is not None:
-        raise typer.BadParameter(f"{shown(str(path))}: {reason}")
     writable(path.parent)
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return path
+    except OSError as error:  # such as a name that is too long
+        raise typer.BadParameter(f"{shown(str(path))}: {error.strerror}; name a file") from None
+    if is_folder:
+        raise typer.BadParameter(f"{shown(str(path))} is a folder; name a file")
     return path
 
 

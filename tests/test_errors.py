@@ -306,7 +306,8 @@ def test_what_no_file_can_be_called_is_quoted(value):
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match=r"^folder=.*file'\) is a file; name a folder"):
-        check_folder("folder", tmp_path / "file")
-    with pytest.raises(ValueError, match=r"^folder='xxx.* cannot be a folder: File name too long"):
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"^folder=.*: '.*file' is a file; name a folder"):
+            check_folder("folder", path)
+    with pytest.raises(ValueError, match=r"^folder='xxx.*: File name too long; name a folder"):
         check_folder("folder", "x" * 3000)
