@@ -13,7 +13,7 @@ import torch
 import typer
 from rich.table import Table as RichTable
 
-from .cli_training import sensitivity, train
+from .cli_training import replay, sensitivity, train
 from .comparison import COMPARISONS, Comparison, ComparisonSummary, Table, compare
 from .comparison.engine import Begun
 from .comparison.tables import answer_rows, table_rows
@@ -75,6 +75,7 @@ def demo(
 
 app.command()(train)
 app.command()(sensitivity)
+app.command()(replay)
 
 
 @app.command("compare")

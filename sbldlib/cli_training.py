@@ -1,4 +1,4 @@
-"""The commands that train and measure one model: `sbld train` and `sbld sensitivity`."""
+"""The commands for one model: `sbld train`, `sbld sensitivity` and `sbld replay`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 import torch
 import typer
 
+from .live.replay import Replay, load_live
+from .live.replay import replay as replay_live
 from .methods import METHODS
 from .models.gpt import PRESETS
 from .pretraining import PretrainConfig, measure_sensitivities, prepare, pretrain
@@ -19,6 +21,7 @@ from .records import RunRecord, SensitivityData
 from .sensitivity import ESTIMATORS
 from .terminal import (
     MOST_THREADS,
+    WENT_WRONG,
     is_first,
     print_rows,
     progress_bar,
@@ -67,6 +70,11 @@ FileOut = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(help="Of a run of `sbld train`, or of GPT.save.")]
 Checkpoint = Annotated[str | None, typer.Option(help="A STEP, or best; default the newest.")]
+LiveRun = Annotated[Path, typer.Argument(help="Folder, or live.json, of a live session.")]
+ReplayThreads = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST_THREADS, help="Of torch; default as the run had them."),
+]
 Batches = Annotated[int, typer.Option(help="To measure on, at least 2.")]
 
 
@@ -154,6 +162,24 @@ def sensitivity(
     say(f"sensitivities in {path}", style="dim")
 
 
+def replay(
+    run: LiveRun,
+    threads: ReplayThreads = None,
+) -> None:
+    """Train a live run once more from its record, and hold every step against it."""
+    with told():
+        record = load_live(run)
+        torch.set_num_threads(threads or record.lead.environment.get("torch_threads") or 1)
+        names, changes = " and ".join(record.names), len(record.log)
+        total = sum(map(len, record.runs))
+        with progress_bar() as progress:
+            task = progress.add_task(f"{names}, {changes} changes", total=total)
+            found = replay_live(record, on_step=lambda _: progress.advance(task))
+    _print_replay(found, changes)
+    if not found.is_exact:
+        raise typer.Exit(WENT_WRONG)
+
+
 def _with_bar(work: Callable[..., T], asked: dict[str, Any]) -> T:
     """What the work gives, under a bar that says what runs and how its loss stands."""
     with progress_bar() as progress:
@@ -196,6 +222,15 @@ def _print_run(record: RunRecord, folder: Path) -> None:
     if record.configuration["callbacks"][0]["method"] == "sbld":
         say("what was measured before it is not in the table", style="dim")
     say(f"run, checkpoints and ledger in {folder}", style="dim")
+
+
+def _print_replay(found: Replay, changes: int) -> None:
+    if found.is_exact:
+        say(f"{found.num_steps} steps with {changes} changes: equal to the last bit")
+        return
+    say(f"not the same run. {found.difference}", style="bold")
+    for name, (then, now) in found.elsewhere.items():
+        say(f"{name} was {then}, and is {now}", style="dim")
 
 
 def _print_sensitivity(measured: SensitivityData) -> None:

@@ -1,74 +1,75 @@
-"""The widgets of a live panel: each writes one plain value, and shows what it is told."""
+"""The widgets of a live panel: each asks for one plain value, and shows what it is told."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 
-from ..errors import printable
-from ..training.controls import Controls
+from ..live.asking import SAVING_STEP
+from ..live.session import LiveSession
+from .steering import LABEL, WRAP, Steering, same
+from .theming import NARROW, dark_style, picture_image
+from .words import html_text, lines
 
-SAVING_STEP = 0.05
-NARROW = {"max_width": "calc(100% - 4px)"}  # less the margins, so that a narrow page holds it
-
-
-def html_text(text: str) -> str:
-    """The text as it is, for a page: nothing in it is a tag, an entity or a control character."""
-    return escape(printable(text))
-
-
-def announced(text: str) -> str:
-    """A line of a panel, which screen readers announce when it changes."""
-    return f'<span role="status">{html_text(text)}</span>'
+AGAINST = (("steps", "steps"), ("FLOPs", "flops"), ("seconds", "seconds"))
+CHUNK = 50  # steps a click where a run goes on by clicks
 
 
 class Board:
-    """Buttons, slider and list on one side, picture and text on the other.
+    """Buttons, sliders and lists above, picture and text below.
 
-    Callbacks may come on a thread of the kernel's; they ask `Controls` for a value and do no more.
+    Callbacks may come on a thread of the kernel's; they ask the session for a value and do no more.
 
     Attributes:
         widget: all of it, to be displayed.
-        dropping, saving, method, pause, stop: what is steered with.
-        progress, state, numbers, image: what is shown; `state` is announced by screen readers.
+        dropping, method, saving: what is dropped.
+        pause, step, stop, undo, back, chunk: what the run does.
+        against: what the losses are drawn over.
+        more, steering: the other controls, and the button that shows them.
+        state, numbers, refusal: what is said; changes of `state` and `refusal` are announced.
+        image: the picture; samples: what the models wrote.
     """
 
-    def __init__(self, controls: Controls, largest_saving: Mapping[str, float], *, steered: bool):
+    def __init__(
+        self,
+        session: LiveSession,
+        *,
+        measured: tuple[int, ...],
+        width_pixels: int,
+        steered: bool,
+        on_chunk: Callable[[int], None],
+        on_against: Callable[[str], None],
+    ):
         """
         Args:
-            controls: what the widgets write to; its values are their first ones.
-            largest_saving: method name -> the most it can hold here; these methods are offered.
-            steered: whether a hand steers; else method, saving and toggle only follow.
+            session: what the widgets ask; its values are their first ones.
+            measured: layers on the block list that the sensitivities give.
+            width_pixels: of the picture.
+            steered: whether a hand steers; else the controls of the dropping only follow.
+            on_chunk: told how many steps to run where the run goes on by clicks.
+            on_against: told "steps", "flops" or "seconds".
         """
-        self._controls, self._largest_saving, self._steered = controls, largest_saving, steered
+        self._session, self._measured, self._steered = session, measured, steered
         self._follows: int | None = None  # the thread whose changes of widgets ask for nothing
-        self.dropping = widgets.ToggleButton(
-            value=controls["dropping"], tooltip="Drop layers, from the next step on"
-        )
-        self.method = widgets.Dropdown(
-            options=list(largest_saving), value=controls["method"], description="Method",
-            layout=NARROW,
-        )  # fmt: skip
-        self.saving = widgets.FloatSlider(
-            value=controls["saving"], min=0.0, max=largest_saving[controls["method"]],
-            step=SAVING_STEP, description="Asked saving", readout_format=".2f", layout=NARROW,
-            style={"description_width": "initial"},
-        )  # fmt: skip
-        self.pause = widgets.ToggleButton(icon="pause", tooltip="Wait before the next step")
-        self.stop = widgets.Button(
-            description="Stop", icon="stop", tooltip="End the run before its next step"
+        self._make_basics()
+        has_lists = "sbld" in session.asking.offered
+        self.steering = Steering(
+            session.start, self._ask, num_layers=session.asking.num_layers, has_lists=has_lists
         )
         self.progress = widgets.FloatProgress(
             min=0.0, max=1.0, description="Progress", layout=NARROW
         )
-        self.state, self.numbers = widgets.HTML(), widgets.HTML()
-        self.image = widgets.Image(format="png", layout={"width": "640px", **NARROW})
+        self.against = widgets.ToggleButtons(
+            options=AGAINST, description="Loss over", style={"button_width": "5.5em"}
+        )
+        self.state, self.numbers, self.refusal = (widgets.HTML() for _ in range(3))
+        self.samples, self.driver = widgets.HTML(), widgets.HTML()
+        self.image = picture_image(width_pixels)
         self.widget = self._arrange()
-        self._connect()
+        self._connect(on_chunk, on_against)
         self.follow()
 
     def follow(self) -> None:
@@ -77,59 +78,122 @@ class Board:
         Where a hand steers they hold what is asked for: what they asked themselves, or what a run
         that was taken up brought along.
         """
-        in_force = self._controls
-        self.dropping.description = f"Dropping is {'on' if in_force['dropping'] else 'off'}"
-        self.pause.description = "Resume" if in_force.is_paused else "Pause"
-        values = in_force.wanted if self._steered else in_force.values()
+        session = self._session
+        values = session.controls.wanted if self._steered else session.controls.values()
+        is_on = session.controls["dropping"]
+        self.dropping.description = f"Dropping is {'on' if is_on else 'off'}"
+        self.pause.description = "Resume" if session.is_paused else "Pause"
         self._follows = threading.get_ident()  # a hand may move them on another thread meanwhile
         try:
             self.method.value = values["method"]
-            self.saving.max = self._largest_saving[values["method"]]
-            # The browser's digits stay, or the slider would move under the hand.
-            if round(self.saving.value, 4) != values["saving"]:
-                self.saving.value = values["saving"]
-            self.dropping.value = values["dropping"]
+            self.saving.max = max(values["saving"], session.asking.offered[values["method"]])
+            for name, control in (("saving", self.saving), ("dropping", self.dropping)):
+                if not same(control.value, values[name]):
+                    control.value = values[name]
+            self.pause.value = session.is_paused
+            self.steering.follow(values, self._measured)
         finally:
             self._follows = None
 
-    def show(self, *, state: str, numbers: str, progress: float) -> None:
+    def show(self, *, state: str, numbers: list[str], progress: float, samples: str) -> None:
         """Renew the text and the bar."""
         self.state.value = f'<b role="status">{html_text(state)}</b>'
-        self.numbers.value = f'<div style="line-height: 1.4">{html_text(numbers)}</div>'
+        self.numbers.value = lines(numbers)
         self.progress.value = progress
+        self.samples.value = samples
 
     def close(self) -> None:
         """Nothing is left to steer."""
-        for control in (self.dropping, self.method, self.saving, self.pause, self.stop):
+        for control in (*self._steered_with, *self._runs_with):
             control.disabled = True
 
-    def _arrange(self) -> widgets.VBox:
-        wrap = {"flex_flow": "row wrap"}  # narrow windows get more rows
-        steer = widgets.HBox([self.dropping, self.method, self.saving], layout=wrap)
-        run = widgets.HBox([self.pause, self.stop, self.progress], layout=wrap)
-        return widgets.VBox([steer, run, self.state, self.numbers, self.image])
+    def serve_chunks(self, sentence: str, *, are_clicked: bool) -> None:
+        """Say how the run goes on, and offer the buttons that make it."""
+        self.driver.value = f"<small>{html_text(sentence)}</small>"
+        self.chunk.layout.display = "" if are_clicked else "none"
+        self.pause.layout.display = "none" if are_clicked else ""
 
-    def _connect(self) -> None:
-        controls = self._controls
-        self.pause.observe(
-            lambda change: controls.pause() if change["new"] else controls.resume(), "value"
+    def _make_basics(self) -> None:
+        session = self._session
+        start, offered = session.start, session.asking.offered
+        self.dropping = widgets.ToggleButton(
+            value=start["dropping"], tooltip="Drop layers, from the next step on"
         )
-        self.stop.on_click(lambda _: controls.stop())
-        if not self._steered:
-            for follower in (self.dropping, self.method, self.saving):
-                follower.disabled = True
-            return
-        self.dropping.observe(lambda change: self._ask("dropping", change["new"]), "value")
-        # The browser sends 0.30000000000000004.
-        self.saving.observe(lambda change: self._ask("saving", round(change["new"], 4)), "value")
-        self.method.observe(self._choose_method, "value")
+        self.method = widgets.Dropdown(
+            options=list(offered), value=start["method"], description="Method", layout=NARROW
+        )
+        self.saving = widgets.FloatSlider(
+            value=start["saving"], min=0.0, max=offered[start["method"]], step=SAVING_STEP,
+            description="Asked saving", readout_format=".2f", layout=NARROW, style=LABEL,
+            continuous_update=False,
+        )  # fmt: skip
+        self.pause = widgets.ToggleButton(icon="pause", tooltip="Wait before the next step")
+        self.step = _button("One step", "step-forward", "Run one step, and wait")
+        self.chunk = _button(f"Run {CHUNK} steps", "play", "Run so many steps, and wait")
+        self.stop = _button("Stop", "stop", "End the run before its next step")
+        self.undo = _button("Undo", "undo", "Take back the last change")
+        self.back = _button("Back", "history", "Go on from the last checkpoint before this step")
+        self.more = widgets.ToggleButton(
+            description="More controls", icon="sliders", tooltip="Schedule, lists, draws, speed"
+        )
+        self._runs_with = (self.pause, self.step, self.chunk, self.stop, self.undo, self.back)
 
-    def _choose_method(self, change: dict[str, Any]) -> None:
-        # The slider falls to what this method can hold, and asks for it, before the method changes.
-        if self._follows != threading.get_ident():
-            self.saving.max = self._largest_saving[change["new"]]
-            self._ask("method", change["new"])
+    @property
+    def _steered_with(self) -> tuple[Any, ...]:
+        return (self.dropping, self.method, self.saving, *self.steering.controls)
+
+    def _arrange(self) -> widgets.VBox:
+        steer = widgets.HBox([self.dropping, self.method, self.saving, self.more], layout=WRAP)
+        run = widgets.HBox([*self._runs_with, self.progress], layout=WRAP)
+        self.steering.widget.layout.display = "none"
+        parts = [dark_style(), steer, self.steering.widget, run, self.refusal, self.state]
+        parts += [self.numbers, self.against, self.image, self.samples, self.driver]
+        return widgets.VBox(parts)
+
+    def _connect(self, on_chunk: Callable[[int], None], on_against: Callable[[str], None]) -> None:
+        session = self._session
+        self.pause.observe(self._pause, "value")
+        self.step.on_click(lambda _: session.step_once())
+        self.stop.on_click(lambda _: session.stop())
+        self.chunk.on_click(lambda _: on_chunk(CHUNK))
+        self.against.observe(lambda change: on_against(change["new"]), "value")
+        self.more.observe(self._show_more, "value")
+        if not self._steered:
+            for control in (*self._steered_with, self.undo, self.back):
+                control.disabled = True
+            return
+        self.undo.on_click(self._undo)
+        self.back.on_click(lambda _: self._try(session.go_back))
+        for name in ("dropping", "method", "saving"):
+            control = getattr(self, name)
+            control.observe(lambda change, name=name: self._ask(name, change["new"]), "value")
 
     def _ask(self, name: str, value: Any) -> None:
         if self._follows != threading.get_ident():
-            self._controls.set(name, value)
+            self._try(lambda: self._session.ask(name, value))
+
+    def _undo(self, _: Any) -> None:
+        self._try(self._session.undo)
+        self.follow()
+
+    def _pause(self, change: dict[str, Any]) -> None:
+        if self._follows != threading.get_ident():
+            self._session.pause() if change["new"] else self._session.resume()
+
+    def _try(self, ask: Callable[[], object]) -> None:
+        """What cannot be had is said, and the widgets show what is asked for as before."""
+        try:
+            ask()
+        except ValueError as refusal:
+            said = html_text(f"Not changed: {refusal}.")
+            self.refusal.value = f'<span role="alert">{said}</span>'
+        else:
+            self.refusal.value = ""
+        self.follow()
+
+    def _show_more(self, change: dict[str, Any]) -> None:
+        self.steering.widget.layout.display = "" if change["new"] else "none"
+
+
+def _button(name: str, icon: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=name, icon=icon, tooltip=tooltip, layout={"width": "auto"})

@@ -1,7 +1,6 @@
-"""The live panel: dropping toggled, its method and saving changed, while a model trains.
+"""The live panel: a GPT trains, alone or in a race, and a hand steers what it drops.
 
-Controls plus one function over plain data: widgets write values, `train_steps` reads them at its
-next step, and all that is shown is read from the step records.
+A view of a `LiveSession`: widgets ask it, and all that is shown is read from its step records.
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +16,45 @@ import torch
 from IPython.display import Image, display
 from torch import Tensor, nn
 
-from ..dropping.schedules import tabulate
-from ..dropping.skipping import attach
-from ..errors import check_range, unknown_name
+from ..live.arm import Sample, Setting
+from ..live.recipe import CHECKPOINTS_KEPT, recipe_of, recipe_parts, values_of
+from ..live.record import LiveRecord
+from ..live.session import LiveSession
 from ..losses import next_token_loss
-from ..methods import METHODS
-from ..methods.live import LiveDropping
-from ..records import RunRecord, SensitivityData, StepRecord
+from ..pretraining.config import PretrainConfig
+from ..records import RunRecord, SensitivityData
 from ..training.callbacks import Callback
 from ..training.checkpoints import CheckpointConfig
 from ..training.config import TrainConfig
-from ..training.controls import STOP, Controls, LogEntry
-from ..training.folder import RECORD
-from ..training.ledger import read_ledger
-from ..training.loop import Evaluation, train_steps
-from ..training.record import make_run_record
-from .board import SAVING_STEP, Board
-from .driver import Driver, answer_widgets, choose_mode, kernel_here, wait_for, watch
-from .picture import WIDTH_PIXELS, LivePicture
-from .summary import RunSummary
+from ..training.controls import Controls, LogEntry
+from ..training.loop import Evaluation
+from .board import Board
+from .driver import Driver, choose_driver, describe_driver, watch
+from .export import save_live
+from .kernels import answer_widgets, kernel_here, wait_for
+from .picture import WIDTH_PIXELS
+from .view import LiveView
 
-MAX_SAVING = 0.4
 REFRESH_SECONDS = 1 / 3
 DRAWING_SHARE = 0.015  # of the time; where a drawing takes longer, there are fewer of them
 DRAWING_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
+CHUNKED, INLINE = "chunked", "inline"
 
 
 class LiveTraining:
-    """Trains a model while a hand steers its layer dropping.
+    """Trains a model while a hand steers its layer dropping; against another method, if asked.
 
     Example:
-        >>> panel = LiveTraining(model, data, make_optimizer(model)).start()
+        >>> panel = LiveTraining(model, data, make_optimizer(model), against="none").start()
         >>> await panel.wait()  # on Colab, in the same cell
         >>> run = panel.record()
 
     Attributes:
+        session: what trains; its `arms` hold every step so far.
         controls: the values in force, and the log of every change.
         board: the widgets.
-        summary: what the run has come to so far.
-        mode: "thread" or "sync", see `choose_mode`; None before the start.
+        view: what the run has come to so far, and its picture.
+        driver: how it runs, see `choose_driver`; None before the start.
     """
 
     def __init__(
@@ -67,100 +65,148 @@ class LiveTraining:
         *,
         config: TrainConfig | None = None,
         sensitivity_data: SensitivityData | None = None,
-        dropping: bool = True,
-        method: str | None = None,
-        saving: float = 0.25,
+        against: str | None = None,
         seed: int = 0,
         replay: Iterable[LogEntry] | None = None,
         callbacks: Sequence[Callback] = (),
         evaluations: Mapping[str, Evaluation] | None = None,
+        sample: Sample | None = None,
         loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
         folder: str | Path | None = None,
         checkpoints: CheckpointConfig | None = None,
         resume: str | int = "auto",
+        refresh_seconds: float = REFRESH_SECONDS,
+        **values: Any,
     ):
         """
         Args:
-            model, data, optimizer, config, callbacks, evaluations, loss: as for `train`.
-            folder, checkpoints, resume: as for `train`; a run that goes on has the values in force
-                that it had, whatever is given here.
+            model, data, optimizer, config, callbacks, evaluations, loss: as for `train`. An
+                evaluation that is named validation_loss says who is ahead in a race. Callbacks
+                take part in the steered run alone.
             sensitivity_data: what sbld needs; without it, sbld is not offered.
-            dropping, method, saving: in force at the first step; the method is sbld where it is
-                offered, else uniform. saving is the asked mean drop, in [0, 0.4].
+            against: makes it a race with a copy of model and optimiser on the same data: a method
+                in `METHODS`, such as "uniform", or "none" for full depth.
             seed: of the draws.
             replay: the controls log of an earlier run; it steers then, and the hand does not.
+            sample: lets the model write a text, before the first step and after the last.
+            folder, checkpoints, resume: as for `train`; a run that goes on has the values in force
+                that it had, whatever is given here. A race has a folder in it for each run.
+            refresh_seconds: between two looks at what is new.
+            values: in force at the first step, such as dropping=True, method="sbld", saving=0.25;
+                every name is in `sbldlib.live.values`.
 
         Raises:
-            ValueError: an unknown method, sbld without sensitivities, or a saving that the method
-                cannot hold on this model.
+            ValueError: an unknown name, a value out of range, sbld without sensitivities, or a
+                saving that the method cannot hold on this model.
         """
-        config = config or TrainConfig()
-        live = LiveDropping(model, sensitivity_data=sensitivity_data, seed=seed)
-        method = method or ("uniform" if sensitivity_data is None else "sbld")
-        live.method(method, saving)  # refused here where it cannot be held
-        offered = largest_savings(live, config.budget.steps)
-        if method not in offered:
-            raise unknown_name("method", method, offered)
-        check_range("saving", saving, 0, offered[method])
-        values = {"dropping": dropping, "method": method, "saving": saving}
-        self.controls = Controls(values, replay=replay or ())
-        self.mode: str | None = None
-        self._model, self._config, self._callbacks = model, config, (live, *callbacks)
-        self._folder = None if folder is None else Path(folder)
-        self._driver = Driver(
-            lambda: self._steps(
-                train_steps(
-                    model,
-                    data,
-                    optimizer,
-                    config=config,
-                    callbacks=self._callbacks,
-                    evaluations=evaluations,
-                    controls=self.controls,
-                    loss=loss,
-                    folder=folder,
-                    checkpoints=checkpoints,
-                    resume=resume,
-                )
+        self.session = LiveSession(
+            model,
+            optimizer,
+            Setting(
+                data=data,
+                config=config or TrainConfig(),
+                callbacks=tuple(callbacks),
+                evaluations=dict(evaluations or {}),
+                loss=loss,
+                checkpoints=checkpoints or CheckpointConfig(keep_last=CHECKPOINTS_KEPT),
+                sample=sample,
             ),
-            stop=self.controls.stop,
+            values=values,
+            against=against,
+            sensitivity_data=sensitivity_data,
+            seed=seed,
+            replay=replay,
+            folder=folder,
+            resume=resume,
         )
-        num_layers = attach(model).num_layers
-        self.summary = RunSummary(num_layers, config.budget.steps)
-        self._picture = LivePicture(num_layers, config.budget.steps)
-        self.board = Board(self.controls, offered, steered=replay is None)
-        self._num_shown, self._began, self._drawing_seconds = 0, 0.0, 0.0
+        self.driver: str | None = None
+        self.view = LiveView(self.session)
+        self.board = Board(
+            self.session,
+            measured=self.view.measured_block,
+            width_pixels=WIDTH_PIXELS,
+            steered=replay is None,
+            on_chunk=self._run_chunk,
+            on_against=self._draw_against,
+        )
+        self._driver = Driver(self.session.steps, stop=self.session.stop)
+        self._recipe: dict[str, Any] | None = None
+        self._refresh_seconds = refresh_seconds
+        self._began, self._drawing_seconds = 0.0, 0.0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, mode: str | None = None) -> LiveTraining:
-        """Train: in a thread, with the panel shown; or inline, which returns when all is done.
+    @classmethod
+    def from_config(
+        cls,
+        config: PretrainConfig,
+        *,
+        checkpoints: CheckpointConfig | None = None,
+        **options: Any,
+    ) -> LiveTraining:
+        """A panel that trains one of the kit's GPTs; its record alone is enough to replay it.
 
         Args:
-            mode: "thread" or "sync"; the default is `choose_mode`'s.
+            config: what to train; its method and saving are in force at the first step.
+            checkpoints: by default every ten minutes.
+            options: of `LiveTraining`, but model, data, optimiser and what goes with them.
+        """
+        parts, setting = recipe_parts(config)
+        panel = cls(
+            parts.model,
+            setting.data,
+            parts.optimizer,
+            config=setting.config,
+            evaluations=setting.evaluations,
+            sample=setting.sample,
+            checkpoints=checkpoints,
+            **{"seed": config.seed, **values_of(config), **options},
+        )
+        panel._recipe = recipe_of(config)
+        return panel
+
+    @property
+    def controls(self) -> Controls:
+        """The steered run's: the values in force, and the log of every change."""
+        return self.session.controls
+
+    def start(self, driver: str | None = None) -> LiveTraining:
+        """Train, and show the panel where there is a page for it.
+
+        Args:
+            driver: see `choose_driver`, which also gives the default; with "inline", this returns
+                when all is done.
 
         Raises:
             RuntimeError: it was started before.
         """
-        if self.mode is not None:
+        if self.driver is not None:
             raise RuntimeError("this panel was started before; make another to train again")
-        self.mode, self._began = choose_mode(mode), time.monotonic()
-        if self.mode == "thread":
-            loop = asyncio.get_running_loop()
-            if kernel_here() is not None:
-                answer_widgets(kernel_here())
-                display(self.board.widget)
-            self._driver.run_in_thread()
-            self._task = loop.create_task(watch(self._driver, self._refresh))
+        self.driver, self._began = choose_driver(driver), time.monotonic()
+        is_clicked = self.driver == CHUNKED
+        self.board.serve_chunks(describe_driver(self.driver), are_clicked=is_clicked)
+        if self.driver == INLINE:
+            self._driver.run()
+            self._refresh()
+            self.check()
             return self
-        self._driver.run()
-        self._refresh()
-        self.check()
+        if kernel_here() is not None:
+            answer_widgets(kernel_here())
+            self.show()
+        if not is_clicked:
+            self._driver.run_in_thread()
+            watching = watch(self._driver, self._refresh)
+            self._task = asyncio.get_running_loop().create_task(watching)
         return self
+
+    def show(self) -> None:
+        """Display the panel, once more where its page was loaded again."""
+        display(self.board.widget)
 
     async def wait(self) -> None:
         """Wait for the end of training while the panel stays alive, then `check`.
 
-        An interrupt ends the run at its next step, saved where it has a folder.
+        An interrupt ends the run at its next step, saved where it has a folder. A run that goes on
+        by clicks is not waited for: nobody could click.
         """
         if self._task is not None:
             try:
@@ -184,110 +230,89 @@ class LiveTraining:
         self._driver.check()
 
     def record(self) -> RunRecord:
-        """The run as it was, once it is over.
+        """The steered run as it was, once it is over.
 
         Raises:
             RuntimeError: it is still training, or was not started.
         """
-        if self.mode is None or self._driver.is_running:
+        return self.live_record().lead
+
+    def records(self) -> dict[str, RunRecord]:
+        """Every run of the session by its name, once it is over; the steered one is the first."""
+        whole = self.live_record()
+        return dict(zip(whole.names, whole.runs, strict=True))
+
+    def live_record(self) -> LiveRecord:
+        """All of it, once it is over: runs, changes, what they went by; enough to replay it.
+
+        Raises:
+            RuntimeError: it is still training, or was not started.
+        """
+        if not self._driver.is_over:
             raise RuntimeError("there is no record yet: start(), then await panel.wait()")
         self.check()
-        if self._folder is not None:
-            return RunRecord.load(self._folder / RECORD)
-        return make_run_record(
-            self._model,
-            self._driver.records,
-            config=self._config,
-            callbacks=self._callbacks,
-            controls=self.controls,
-        )
+        return self.session.live_record(recipe=self._recipe)
+
+    def export(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write the session's record as JSON, and its picture beside it; their paths.
+
+        `sbld replay FOLDER` replays it where it was made by `from_config`.
+
+        Raises:
+            RuntimeError: it is still training, or was not started.
+        """
+        return save_live(self.live_record(), self.view.picture.png(), folder)
 
     def picture(self) -> Image:
         """The picture as it stands, for a page that no kernel serves."""
-        return Image(data=self._picture.png(), width=WIDTH_PIXELS)
+        return Image(data=self.view.picture.png(), width=WIDTH_PIXELS)
 
     @property
     def text(self) -> str:
-        """What the panel says under its picture, in words."""
-        return f"{self._state()} {self.summary.line()}"
+        """What the panel says beside its picture, in words."""
+        return "\n".join([self._state(), *self.view.lines()])
 
-    def _steps(self, steps: Generator[StepRecord, None, None]) -> Iterator[StepRecord]:
-        """The steps that the folder holds already, then the new ones."""
-        with closing(steps):
-            first = next(steps, None)
-            before = [] if self._folder is None else read_ledger(self._folder)
-            yield from before if first is None else before[: first.step]
-            if first is not None:
-                yield first
-            yield from steps
+    def _draw_against(self, against: str) -> None:
+        self.view.against = against
+        self.board.image.value = self.view.picture.png()
+
+    def _run_chunk(self, num_steps: int) -> None:
+        """So many steps of every arm, here and now, where the run goes on by clicks."""
+        self._driver.run_chunk(num_steps * len(self.session.arms))
+        self._refresh()
 
     def _refresh(self) -> float:
         """Show what is new; returns the seconds until it should be called again."""
-        is_over = not self._driver.is_running
-        new = self._driver.records[self._num_shown :]
-        self._num_shown += len(new)
-        for record in new:
-            self.summary.add(record)
-        self._picture.add(new, self.controls.log)
+        is_over = self._driver.is_over
+        self.view.read()
         self.board.follow()
-        last = self.summary.last
         self.board.show(
             state=self._state(),
-            numbers=self.summary.line(),
-            progress=0.0 if last is None else last.progress,
+            numbers=self.view.lines(),
+            progress=self.view.progress,
+            samples=self.view.written(),
         )
         allowed = DRAWING_SHARE * (time.monotonic() - self._began) + DRAWING_CREDIT_SECONDS
-        if is_over or (last is not None and self._drawing_seconds <= allowed):
+        if is_over or (self.view.progress > 0 and self._drawing_seconds <= allowed):
             began = time.thread_time()
-            self.board.image.value = self._picture.png()
+            self.board.image.value = self.view.picture.png()
             self._drawing_seconds += time.thread_time() - began
         if is_over:
             self.board.close()
-        return REFRESH_SECONDS
+            if self.session.folder is not None and self._driver.error is None:
+                self.export(self.session.folder)
+        return self._refresh_seconds
 
     def _state(self) -> str:
-        num_steps = len(self._driver.records)
+        done = len(self.session.lead.records)
         if self._driver.error is not None:
             error = self._driver.error
-            return f"Failed after {num_steps} steps: {type(error).__name__}: {error}."
-        if self.mode is None:
+            return f"Failed after {done} steps: {type(error).__name__}: {error}."
+        if self.driver is None:
             return "Not started."
-        if not self._driver.is_running:
-            if not self.controls[STOP]:
-                return f"Finished after {num_steps} steps."
-            kept = "" if self._folder is None else " They are saved: run it again to go on."
-            return f"Stopped after {num_steps} steps.{kept}"
-        if self.controls.is_paused:
-            return f"Paused before step {num_steps + 1}."
-        if not self.controls["dropping"]:
-            return "Training at full depth."
-        method, saving = self.controls["method"], self.controls["saving"]
-        return f"Training with {method}, asked saving {saving:.2f}."
-
-
-def largest_savings(live: LiveDropping, num_steps: int | None) -> dict[str, float]:
-    """Method name -> the most that it can hold in this run, up to 0.4; without those at 0.
-
-    Args:
-        live: has the model.
-        num_steps: of the whole run where that is known: in a short one PLD holds less.
-    """
-    notches = range(round(MAX_SAVING / SAVING_STEP), 0, -1)
-    savings = [round(notch * SAVING_STEP, 4) for notch in notches]
-    most = {
-        name: next((saving for saving in savings if can_hold(live, name, saving, num_steps)), 0.0)
-        for name in METHODS
-        if name != "none"  # the toggle is there for that
-    }
-    return {name: saving for name, saving in most.items() if saving > 0}
-
-
-def can_hold(live: LiveDropping, name: str, saving: float, num_steps: int | None) -> bool:
-    """Whether a method can be asked for this saving in a run of so many steps."""
-    try:
-        method = live.method(name, saving)
-        if num_steps is not None:
-            method.allocation(float(tabulate(method.schedule, num_steps).min()))
-    except ValueError:
-        return False
-    return True
+        if self._driver.is_over:
+            if not self.session.is_stopped:
+                return f"Finished after {done} steps."
+            kept = "" if self.session.folder is None else " They are saved: run it again to go on."
+            return f"Stopped after {done} steps.{kept}"
+        return self.view.doing(is_held=self.session.is_paused or self.driver == CHUNKED)

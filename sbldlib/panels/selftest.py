@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display
 
-from .board import announced
+from .words import announced
 
 SENT = 1
 

@@ -16,10 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..data.arithmetic import exact_match
 from ..dropping.lists import create_block_allow_lists
 from ..errors import check_path
-from ..losses import evaluate_loss
 from ..methods import LayerDropping, make_method
 from ..models.gpt import GPT
 from ..records import LayerLists, RunRecord, SensitivityData, StepRecord
@@ -30,19 +28,18 @@ from ..training.config import Budget, TrainConfig
 from ..training.door import check_resume
 from ..training.folder import ANALYSIS, RunFolder, RunMismatchError
 from ..training.launch import Workers
-from ..training.loop import Evaluation, train
+from ..training.loop import train
 from ..training.optimizer import make_optimizer
 from .config import (
-    ACCURACY,
     ASKED,
     VALIDATION_LOSS,
     Asked,
     PretrainConfig,
     check_device,
-    is_large,
     load_record,
     unseen_batches,
 )
+from .parts import make_model, make_parts
 
 SENSITIVITY, LISTS, WARM_UP = "sensitivity.json", "lists.json", "warm-up"
 OnStage = Callable[[str, int], None]  # what begins, and how many steps it takes
@@ -158,26 +155,17 @@ class _Pretraining:
 
     def train(self) -> RunRecord:
         """The run itself."""
-        config, data, model = self.config, self.data, self._model()
-        evaluations: dict[str, Evaluation] = {
-            VALIDATION_LOSS: lambda model: evaluate_loss(model, data.validation)
-        }
-        if not is_large(config.shape):
-            evaluations[ACCURACY] = lambda model: exact_match(model, data.problems, data.tokenizer)
-        method = self._method(model, **self._measured())
+        config = self.config
+        parts = make_parts(config, device=self.device, data=self.data)
+        method = self._method(parts.model, **self._measured())
         self.on_stage(f"{config.preset}, {config.method}", config.steps)
         return train(
-            model,
-            data.train,
-            make_optimizer(model, learning_rate=config.base_rate),
-            config=TrainConfig(
-                budget=Budget(steps=config.steps),
-                accumulate=config.accumulate,
-                evaluate_every=config.evaluate_every,
-                name=f"{config.preset}, {config.method}, seed {config.seed}",
-            ),
+            parts.model,
+            parts.data.train,
+            parts.optimizer,
+            config=parts.config,
             callbacks=[method],
-            evaluations=evaluations,
+            evaluations=parts.evaluations,
             on_step=self.on_step,
             folder=self.folder,
             checkpoints=self.checkpoints,
@@ -190,7 +178,7 @@ class _Pretraining:
         return self.folder / ANALYSIS
 
     def _model(self) -> GPT:
-        return GPT.from_preset(self.config.preset, seed=self.config.seed).to(self.device)
+        return make_model(self.config, self.device)
 
     def _method(self, model: GPT, **known: Any) -> LayerDropping:
         config = self.config

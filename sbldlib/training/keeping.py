@@ -211,7 +211,7 @@ def settings(run: Run, controls: Controls | None, evaluations: list[str]) -> dic
         },
         "optimizer": describe_optimizer(run.optimizer),
         "callbacks": {str(i): callback.identity() for i, callback in enumerate(run.callbacks)},
-        "controls": None if controls is None else controls.values(),
+        "controls": None if controls is None else controls.first,
         "data": {
             "class": type(run.data).__name__,
             "first_batch_sha256": batch_sha256(run.data.batch(0)),

@@ -102,7 +102,8 @@ def train(
         callbacks: a dropping method (`sbld(...)`), or what watches.
         evaluations: name -> function of the model, measured after the last step and every
             `config.evaluate_every` steps, at full depth.
-        controls: values that may change while it trains.
+        controls: values that may change while it trains, for callbacks to read; one that is named
+            learning_rate_scale multiplies the learning rate.
         loss: mean loss of one batch, in nats per token.
         on_step: called with every record, evaluations included; for progress bars.
         folder: of this run alone, see `sbldlib.training.folder`; None keeps nothing.

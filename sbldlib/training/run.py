@@ -19,6 +19,7 @@ from ..records import StepRecord
 from . import ranks
 from .callbacks import StepContext
 from .config import TrainConfig
+from .controls import LEARNING_RATE_SCALE
 from .gradients import Gradients
 from .launch import Workers
 
@@ -47,7 +48,7 @@ class Run:
         workers: Workers | None = None,
     ):
         self.model, self.optimizer, self.config = model, optimizer, config
-        self.data = _batch_source(data, config.accumulate)
+        self.data = batch_source(data, config.accumulate)
         self.callbacks, self.loss = tuple(callbacks), loss
         self.device = device_of(model)
         self.skipping = attach_where_possible(model)
@@ -136,7 +137,9 @@ class Run:
         )
         for callback in self.callbacks:
             callback.before_step(context)
-        learning_rate = self._set_learning_rate(context.progress)
+        learning_rate = self._set_learning_rate(
+            context.progress, scale=controls.get(LEARNING_RATE_SCALE, 1.0)
+        )
         computed = self._gradients.compute(self.steps, first)
         self.optimizer.step()
         layers_run, forward_share, backward_share = self._counted()
@@ -180,8 +183,8 @@ class Run:
         callbacks = [callback.describe() for callback in self.callbacks]
         return {**dataclasses.asdict(self.config), "callbacks": callbacks}
 
-    def _set_learning_rate(self, progress: float) -> float:
-        factor = self.config.learning_rate_factor(progress)
+    def _set_learning_rate(self, progress: float, *, scale: float) -> float:
+        factor = scale * self.config.learning_rate_factor(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return float(self.optimizer.param_groups[0]["lr"])
@@ -248,7 +251,8 @@ class _Sequence:
         return self._batches[(step * self._accumulate + micro_batch) % len(self._batches)]
 
 
-def _batch_source(data: Any, accumulate: int) -> Any:
+def batch_source(data: Any, accumulate: int) -> Any:
+    """The data as what has `.batch(step, micro_batch)`; a list goes around."""
     if hasattr(data, "batch"):
         return data
     is_text = isinstance(data, (str, bytes))

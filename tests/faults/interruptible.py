@@ -155,7 +155,7 @@ def panel_came_to() -> dict[str, Any]:
 
 def run_panel(folder: str | None) -> dict[str, Any]:
     """The panel's run to its end, with nobody at it."""
-    panel(folder).start("sync")
+    panel(folder).start("inline")
     return panel_came_to()
 
 

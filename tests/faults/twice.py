@@ -106,7 +106,7 @@ def execute(path: Path, data: Path) -> list[Told]:
         **ONE_THREAD,
         "SBLD_DATA": str(data),
         "SBLD_TIER": "smoke",
-        "SBLD_PANEL": "sync",
+        "SBLD_PANEL": "inline",
         "PYTHONPATH": str(path.parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

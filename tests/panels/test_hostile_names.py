@@ -14,10 +14,11 @@ from small import gpt, random_batches
 from sbldlib import Budget, SensitivityData, TrainConfig, make_optimizer
 from sbldlib.errors import printable
 from sbldlib.panels import LiveTraining
-from sbldlib.panels.board import announced, html_text
 from sbldlib.panels.comparison_explorer import ComparisonExplorer
-from sbldlib.panels.picture import LivePicture, change_label
+from sbldlib.panels.estimators_explorer import EstimatorsExplorer
+from sbldlib.panels.picture import LivePicture
 from sbldlib.panels.sensitivity_explorer import SensitivityExplorer
+from sbldlib.panels.words import announced, html_text
 
 SHORT = [name for name in NAMES if len(name) < 100]
 DATA = SensitivityData(
@@ -64,9 +65,8 @@ def every_html(widget) -> list[str]:
 def test_an_arm_of_a_comparison(name):
     explorer = ComparisonExplorer(made_summary(names={"sbld": name}))
     explorer.reference.value = name
-    for source in every_html(explorer.widget):
-        page = Page(source)
-        assert set(page.tags) <= {"span"} and printable(name) in page.text
+    page = Page(explorer.line.value)
+    assert page.tags == ["span"] and printable(name) in page.text
     labels = [label for label, _ in explorer.reference.options]
     assert printable(name) in labels
     json.dumps(labels).encode()
@@ -77,6 +77,17 @@ def test_the_name_of_a_measurement(name):
     explorer = SensitivityExplorer({name: DATA})
     assert explorer.method.value == name
     json.dumps([label for label, _ in explorer.method.options]).encode()
+
+
+@pytest.mark.parametrize("name", SHORT, ids=range(len(SHORT)))
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_the_names_of_two_estimators(name):
+    explorer = EstimatorsExplorer({name: DATA, "plain": DATA})
+    page = Page(explorer.line.value)
+    assert page.tags == ["span"] and f"A {printable(name)}, B plain" in page.text
+    explorer.first.value = "plain"
+    assert "Not drawn: A and B are both plain" in explorer.text
+    json.dumps([label for label, _ in explorer.second.options]).encode()
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
@@ -96,16 +107,18 @@ def test_what_a_run_raised(name):
         dropping=False,
     )
     with pytest.raises(OSError):
-        panel.start("sync")
+        panel.start("inline")
     shown = [Page(source) for source in every_html(panel.board.widget)]
-    assert {tag for page in shown for tag in page.tags} <= {"b", "div"}
+    assert {tag for page in shown for tag in page.tags} <= {"b", "br", "div", "small", "style"}
     assert printable(f"Failed after 1 steps: OSError: {name}.") in {page.text for page in shown}
 
 
 @pytest.mark.parametrize("name", SHORT, ids=range(len(SHORT)))
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_a_change_over_the_live_picture(name):
-    picture = LivePicture(3, 20)
-    picture.add([], [(5, "method", "sbld", name)])
+    picture = LivePicture(["sbld"], 3, 20)
+    picture.add(0, [], [(5, "method", "sbld", name), (15, name, 0.0, 1.0)])
     assert picture.png().startswith(b"\x89PNG")
-    assert not picture._label._preprocess_math(change_label("method", name))[1]
+    labels = picture.figure.axes[0].texts
+    assert len(labels) == 2
+    assert not any(label._preprocess_math(label.get_text())[1] for label in labels)

@@ -25,7 +25,7 @@ from sbldlib import (
     train,
 )
 from sbldlib.methods import METHODS
-from sbldlib.methods.live import LiveDropping
+from sbldlib.live.dropping import LiveDropping
 from sbldlib.panels import LiveTraining
 from sbldlib.training.folder import RunMismatchError
 from sbldlib.training.ledger import read_ledger
@@ -92,11 +92,11 @@ def steered(scenario, **options):
 
 
 def num_steps(panel) -> int:
-    return len(panel._driver.records)
+    return len(panel.session.lead.records)
 
 
 def test_sync_run_is_the_plain_training_loop():
-    panel = make_panel(replay=SCRIPT).start("sync")
+    panel = make_panel(replay=SCRIPT).start("inline")
     model = gpt(NUM_LAYERS)
     run = train(
         model,
@@ -114,7 +114,7 @@ def test_sync_run_is_the_plain_training_loop():
 
 
 def test_what_a_control_says_is_what_runs():
-    steps = make_panel(replay=SCRIPT, steps=40).start("sync").record().steps
+    steps = make_panel(replay=SCRIPT, steps=40).start("inline").record().steps
     assert [s.layers_run for s in steps[2:5]] == [ALL] * 3
     assert all(s.controls["saving"] == 0.4 for s in steps[4:])
     sbld, uniform = steps[5].keep_probability, steps[8].keep_probability
@@ -140,7 +140,7 @@ def test_a_steered_run_replays_bit_for_bit():
 
     live = steered(scenario).record()
     assert live.outcome == "stopped" and len(live.controls_log) >= 4
-    replayed = make_panel(steps=400, replay=live.controls_log).start("sync").record()
+    replayed = make_panel(steps=400, replay=live.controls_log).start("inline").record()
     assert replayed.losses == live.losses
     assert [s.layers_run for s in replayed] == [s.layers_run for s in live]
     assert replayed.controls_log == live.controls_log and replayed.outcome == "stopped"
@@ -177,7 +177,7 @@ def test_pause_holds_a_step_boundary_and_resume_goes_on():
         panel.board.saving.value = 0.1
         panel.board.pause.value = False
         await until(lambda: num_steps(panel) > held)
-        assert panel._driver.records[held].controls["saving"] == 0.1
+        assert panel.session.lead.records[held].controls["saving"] == 0.1
 
     assert "Stopped after" in steered(scenario).text
 
@@ -208,7 +208,7 @@ def test_what_training_raised_is_raised_by_check_and_shown():
 
 def test_sync_run_raises_at_once():
     with pytest.raises(OSError, match="the disk went away"):
-        make_panel(data=SlowBatches(seconds=0, until=3)).start("sync")
+        make_panel(data=SlowBatches(seconds=0, until=3)).start("inline")
 
 
 def test_two_panels_at_once_do_not_touch_each_other():
@@ -224,13 +224,15 @@ def test_two_panels_at_once_do_not_touch_each_other():
 
     first, second = asyncio.run(run())
     assert len(first) == len(second) == 30
-    assert second.losses == make_panel(steps=30).start("sync").record().losses
+    assert second.losses == make_panel(steps=30).start("inline").record().losses
     assert first.losses != second.losses
 
 
 def test_refresh_draws_and_says_what_the_records_say():
     async def scenario(panel):
-        await until(lambda: panel.summary.last is not None and panel.summary.last.step >= 2)
+        await until(
+            lambda: panel.view.summary.last is not None and panel.view.summary.last.step >= 2
+        )
         first = panel.board.image.value
         await until(lambda: panel.board.image.value != first)
         assert (
@@ -251,7 +253,7 @@ def test_refresh_draws_and_says_what_the_records_say():
 
 
 def test_drawing_takes_its_share_of_the_time_and_no_more(monkeypatch):
-    panel = make_panel().start("sync")
+    panel = make_panel().start("inline")
     monkeypatch.setattr(panel._driver, "_thread", type("T", (), {"is_alive": lambda self: True})())
     now, cpu, draws = 0.0, 0.0, 0
 
@@ -260,7 +262,7 @@ def test_drawing_takes_its_share_of_the_time_and_no_more(monkeypatch):
         cpu, draws = cpu + 0.1, draws + 1  # a slow machine: a tenth of a second a drawing
         return b""
 
-    monkeypatch.setattr(panel._picture, "png", png)
+    monkeypatch.setattr(panel.view.picture, "png", png)
     monkeypatch.setattr("sbldlib.panels.live.time.thread_time", lambda: cpu)
     monkeypatch.setattr("sbldlib.panels.live.time.monotonic", lambda: now)
     panel._began = panel._drawing_seconds = 0.0
@@ -275,8 +277,8 @@ def test_every_control_has_a_name_and_the_state_is_announced():
         assert re.fullmatch(r"[A-Z][a-z ]+", control.description)
     assert board.dropping.description == "Dropping is on"
     panel = make_panel(steps=2)
-    assert panel.text == "Not started. No step yet."
-    panel.start("sync")
+    assert panel.text == "Not started.\nNo step yet."
+    panel.start("inline")
     assert 'role="status"' in panel.board.state.value
     assert "Finished after 2 steps." in panel.text and "step 2 of 2" in panel.text
 
@@ -289,7 +291,7 @@ def test_text_from_outside_is_escaped():
 
 
 def test_controls_rest_when_the_run_is_over():
-    board = make_panel(steps=2).start("sync").board
+    board = make_panel(steps=2).start("inline").board
     assert all(
         c.disabled for c in (board.dropping, board.method, board.saving, board.pause, board.stop)
     )
@@ -306,20 +308,21 @@ def test_slider_falls_to_what_a_method_can_hold_before_the_method_changes():
     panel = make_panel(num_layers=4, method="uniform", saving=0.4, steps=3)
     panel.board.method.value = "pld"  # 4 layers and 3 steps: it holds less than 0.25
     assert panel.board.saving.max == panel.board.saving.value == 0.2
-    run = panel.start("sync").record()
-    assert run.steps[0].controls == {"dropping": True, "method": "pld", "saving": 0.2}
+    run = panel.start("inline").record()
+    first = run.steps[0].controls
+    assert (first["dropping"], first["method"], first["saving"]) == (True, "pld", 0.2)
 
 
 def test_slider_values_are_rounded_as_the_browser_sends_them():
     panel = make_panel(steps=2)
     panel.board.saving.value = 0.30000000000000004
-    assert panel.start("sync").record().steps[0].controls["saving"] == 0.3
+    assert panel.start("inline").record().steps[0].controls["saving"] == 0.3
 
 
 def test_a_replay_shows_its_values_and_cannot_be_steered():
     panel = make_panel(replay=SCRIPT)
     assert panel.board.dropping.disabled and panel.board.saving.disabled
-    panel.start("sync")
+    panel.start("inline")
     board = panel.board
     assert (board.method.value, board.saving.value, board.dropping.value) == ("uniform", 0.4, True)
 
@@ -349,9 +352,9 @@ def test_a_panel_starts_once_and_has_a_record_at_its_end():
     panel = make_panel(steps=2)
     with pytest.raises(RuntimeError, match="no record yet"):
         panel.record()
-    panel.start("sync")
+    panel.start("inline")
     with pytest.raises(RuntimeError, match="started before"):
-        panel.start("sync")
+        panel.start("inline")
 
 
 # ---- a run that is kept
@@ -370,28 +373,28 @@ def test_a_panel_that_was_stopped_goes_on_with_all_it_had(tmp_path):
     stopped = first.record()
     assert stopped.outcome == "stopped" and "saved: run it again to go on" in first.text
     second = make_panel(steps=60, folder=tmp_path, data=SlowBatches(0))
-    second.start("sync")
+    second.start("inline")
     run = second.record()
     assert (run.outcome, len(run)) == ("completed", 60)
     assert run.steps[: len(stopped)] == stopped.steps
     assert [(r["step"], r["exact"]) for r in run.resumes] == [(len(stopped), True)]
-    assert run.steps[-1].controls == {"dropping": True, "method": "uniform", "saving": 0.4}
+    assert run.steps[-1].controls == {**second.session.start, "method": "uniform", "saving": 0.4}
     board = second.board
     assert (board.method.value, board.saving.value) == ("uniform", 0.4)
     assert "step 60 of 60" in second.text and f"{run.flops_saved:.0%}" in second.text
-    assert len(second._picture._losses) == 60 and second._picture._num_changes == 2
-    replayed = make_panel(steps=60, replay=run.controls_log).start("sync").record()
+    assert len(second.view.summary.course) == 60
+    replayed = make_panel(steps=60, replay=run.controls_log).start("inline").record()
     assert replayed.losses == run.losses and replayed.controls_log == run.controls_log
 
 
 def test_a_panel_s_finished_run_is_shown_and_not_trained_again(tmp_path):
-    run = make_panel(folder=tmp_path, replay=SCRIPT).start("sync").record()
-    assert run.losses == make_panel(replay=SCRIPT).start("sync").record().losses
+    run = make_panel(folder=tmp_path, replay=SCRIPT).start("inline").record()
+    assert run.losses == make_panel(replay=SCRIPT).start("inline").record().losses
     again = make_panel(folder=tmp_path, replay=SCRIPT, data=random_batches(5))
-    again.start("sync")
+    again.start("inline")
     assert again.record() == run
     assert "Finished after 12 steps." in again.text and "step 12 of 12" in again.text
-    anew = make_panel(folder=tmp_path, replay=SCRIPT, resume="never").start("sync").record()
+    anew = make_panel(folder=tmp_path, replay=SCRIPT, resume="never").start("inline").record()
     assert anew.losses == run.losses and anew != run
 
 
@@ -409,8 +412,8 @@ def test_an_interrupted_wait_ends_the_run_at_a_step_and_it_goes_on(tmp_path):
     stopped = asyncio.run(interrupted())
     assert stopped.outcome == "stopped" and 4 <= len(stopped) < 50
     panel = make_panel(steps=50, data=SlowBatches(0), folder=tmp_path)
-    run = panel.start("sync").record()
-    assert run.losses == make_panel(steps=50).start("sync").record().losses
+    run = panel.start("inline").record()
+    assert run.losses == make_panel(steps=50).start("inline").record().losses
     assert run.resumes[0]["step"] == len(stopped) and run.controls_log == ()
 
 
@@ -422,7 +425,7 @@ def test_a_signal_ends_an_inline_run_at_a_step(tmp_path):
             return SlowBatches(0).batch(step)
 
     with pytest.raises(KeyboardInterrupt, match="interrupted after 6 steps, saved in"):
-        make_panel(data=Interrupting(), folder=tmp_path).start("sync")
+        make_panel(data=Interrupting(), folder=tmp_path).start("inline")
     assert len(RunRecord.load(tmp_path / "run.json")) == 6
 
 
@@ -453,9 +456,9 @@ asyncio.run(begin())
 
 
 def test_another_run_s_folder_is_refused(tmp_path):
-    make_panel(folder=tmp_path, steps=2).start("sync")
+    make_panel(folder=tmp_path, steps=2).start("inline")
     with pytest.raises(RunMismatchError, match=r"budget\.steps=3 is asked for"):
-        make_panel(folder=tmp_path, steps=3).start("sync")
+        make_panel(folder=tmp_path, steps=3).start("inline")
 
 
 def test_the_board_shows_what_others_asked_for_and_asks_for_nothing_itself():

@@ -174,3 +174,153 @@ def test_wanted_is_what_was_asked_for_last():
     controls.set("saving", 0.3)
     controls.stop()
     assert controls.wanted == {"saving": 0.3} and controls.values() == {"saving": 0.2}
+
+
+# ---- one step, and back
+
+
+def test_a_single_step_lets_one_step_begin_and_holds_the_next(controls):
+    controls.step_once()
+    assert controls.is_paused and controls.begin_step(0)
+    thread, told = started(controls, 1)
+    thread.join(0.3)
+    assert thread.is_alive() and told == []
+    controls.step_once()
+    thread.join(PATIENCE)
+    assert told == [True] and controls.is_paused
+    controls.resume()
+    assert controls.begin_step(2) and controls.begin_step(3)
+
+
+def test_single_steps_that_were_not_taken_are_gone_when_the_run_goes_on(controls):
+    for _ in range(3):
+        controls.step_once()
+    controls.resume()
+    assert controls.begin_step(0)
+    controls.pause()
+    thread, told = started(controls, 1)
+    thread.join(0.3)
+    assert thread.is_alive() and told == []
+    controls.stop()
+    thread.join(PATIENCE)
+    assert told == [False]
+
+
+def test_a_pause_is_saved_once_and_not_again_between_single_steps(controls):
+    saved: list[int] = []
+    for step in range(3):
+        controls.step_once()
+        controls.begin_step(step, on_pause=lambda step=step: saved.append(step))
+    assert saved == [0]
+    controls.resume()
+    controls.begin_step(3, on_pause=lambda: saved.append(3))
+    controls.step_once()
+    controls.begin_step(4, on_pause=lambda: saved.append(4))
+    assert saved == [0, 4]
+
+
+def test_an_undo_brings_back_what_the_last_change_replaced_and_is_logged(controls):
+    controls.set("saving", 0.3)
+    controls.begin_step(0)
+    controls.set("saving", 0.4)
+    controls.set("method", "uniform")  # one step's changes belong together
+    controls.begin_step(1)
+    assert controls.undo()
+    controls.begin_step(2)
+    assert controls.values() == {"saving": 0.3, "method": "sbld"}
+    assert controls.undo()
+    controls.begin_step(3)
+    assert controls.values() == {"saving": 0.2, "method": "sbld"} and not controls.undo()
+    assert controls.log[-3:] == [
+        (2, "saving", 0.4, 0.3), (2, "method", "uniform", "sbld"), (3, "saving", 0.3, 0.2),
+    ]  # fmt: skip
+
+
+def test_two_undos_between_two_steps_go_back_two_changes(controls):
+    for step, saving in enumerate((0.3, 0.4)):
+        controls.set("saving", saving)
+        controls.begin_step(step)
+    assert controls.undo() and controls.undo() and not controls.undo()
+    controls.begin_step(2)
+    assert controls["saving"] == 0.2
+
+
+def test_what_is_not_in_force_yet_is_undone_first(controls):
+    controls.set("method", "uniform")
+    controls.begin_step(0)
+    controls.set("saving", 0.4)
+    assert controls.undo() and controls.wanted == {"saving": 0.2, "method": "uniform"}
+    controls.begin_step(1)
+    assert controls.undo() and controls.wanted["method"] == "sbld"
+
+
+def test_a_stop_is_not_undone(controls):
+    controls.begin_step(0)
+    controls.stop()
+    assert controls.is_stopping and not controls.undo()
+    assert not controls.begin_step(1) and not controls.undo()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("set"), st.sampled_from([0.1, 0.2, 0.3])),
+            st.sampled_from([("undo", None), ("begin", None)]),
+        ),
+        max_size=25,
+    )
+)
+def test_undone_to_the_end_the_first_values_hold_and_a_replay_agrees(moves):
+    controls, step = Controls({"saving": 0.2, "method": "sbld"}), 0
+    for kind, value in moves:
+        if kind == "set":
+            controls.set("saving", value)
+        elif kind == "undo":
+            controls.undo()
+        else:
+            controls.begin_step(step)
+            step += 1
+    while True:
+        is_left = controls.undo()
+        controls.begin_step(step)
+        step += 1
+        if not is_left:
+            break
+    assert controls.values() == {"saving": 0.2, "method": "sbld"}
+    again = Controls({"saving": 0.2, "method": "sbld"}, replay=controls.log)
+    for at in range(step):
+        again.begin_step(at)
+        assert again.values() == controls.at(at)
+    assert again.log == controls.log
+
+
+def test_the_values_of_every_step_can_be_looked_up(controls):
+    applied = []
+    for step, saving in enumerate((0.2, 0.3, 0.3, 0.1)):
+        controls.set("saving", saving)
+        controls.begin_step(step)
+        applied.append(controls.values())
+    assert [controls.at(step) for step in range(4)] == applied
+    assert controls.at(99) == applied[-1]
+
+
+def test_a_thousand_asks_between_two_steps_come_to_the_last_one(controls):
+    controls.begin_step(0)
+    for number in range(1000):
+        controls.set("saving", number / 1000)
+    controls.begin_step(1)
+    assert controls.num_asked == 1000
+    assert controls.log == [(1, "saving", 0.2, 0.999)]
+
+
+def test_what_a_checkpoint_brings_back_cannot_be_undone_and_later_changes_are_forgotten(controls):
+    controls.set("saving", 0.3)
+    controls.begin_step(0)
+    state = controls.state_dict()
+    controls.set("saving", 0.4)
+    controls.begin_step(1)
+    controls.replay([(1, "saving", 0.3, 0.35)])
+    controls.load_state_dict(state)
+    assert not controls.undo()
+    controls.begin_step(1)
+    assert controls["saving"] == 0.3

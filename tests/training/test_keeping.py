@@ -20,7 +20,7 @@ from torch import nn
 
 from sbldlib.losses import evaluate_loss
 from sbldlib.methods import adjust_probability, make_method
-from sbldlib.methods.live import LiveDropping
+from sbldlib.live.dropping import LiveDropping
 from sbldlib.records import RunRecord, SensitivityData
 from sbldlib.storage.checkpoints import CheckpointError
 from sbldlib.storage.lock import FolderLock, RunBusyError

@@ -1,10 +1,8 @@
-"""What a step costs: floating-point operations block by block, and memory."""
+"""Floating-point operations of a training step, block by block."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,12 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .dropping.blocks import NoBlocksError
-from .dropping.skipping import attach
-from .losses import check_loss, device_of, next_token_loss, to_device
-from .records import Record
-
-_COUNTING = threading.Lock()
+from ..losses import check_loss, next_token_loss, to_device
+from ..records import Record
+from .step import COUNTING, first_row, first_tensor, full_step, tensors_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +87,8 @@ def count_flops(model: nn.Module, batch: Any, *, loss=next_token_loss) -> FlopCo
     cleared; mode, running statistics and random state are left as they were.
     """
     num_rows = len(first_tensor(batch))
-    row = to_device(_first_row(batch, num_rows), model)
-    try:
-        skipping = attach(model)
-        blocks, depth = [block.module for block in skipping.blocks], skipping.full_depth()
-    except NoBlocksError:
-        blocks, depth = [], nullcontext()
-    device = device_of(model)
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), depth, _training_mode(model), torch.enable_grad():
+    row = to_device(first_row(batch, num_rows), model)
+    with full_step(model) as blocks:
         forward, counts, total = _count_by_block(blocks, lambda: check_loss(loss(model, row)))
     model.zero_grad(set_to_none=True)
     return FlopCount(
@@ -108,19 +96,6 @@ def count_flops(model: nn.Module, batch: Any, *, loss=next_token_loss) -> FlopCo
         outside=float((total - sum(counts)) * num_rows),
         blocks_forward=tuple(float(count * num_rows) for count in forward),
     )
-
-
-def peak_memory_bytes(device: torch.device) -> int | None:
-    """Most CUDA memory held by tensors since the last reset; None on a CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-
-
-def first_tensor(batch: Any) -> Tensor:
-    """The first tensor with rows in a batch: a tensor, or tuples, lists and dicts of them."""
-    tensor = next(_tensors(batch), None)
-    if tensor is None:
-        raise ValueError(f"batch of type {type(batch).__name__} holds no tensor with rows")
-    return tensor
 
 
 class _BlockCounter:
@@ -172,8 +147,7 @@ def _count_by_block(
     counter = FlopCounterMode(display=False)
     by_block = _BlockCounter(blocks, counter.get_total_flops)
     # Of the attention kernels, only the plain one is counted on every device.
-    # Both settings are the process's own: a second thread would restore what the first had set.
-    with _COUNTING, sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+    with COUNTING, sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         try:
             with counter:
                 value = forward()
@@ -186,38 +160,6 @@ def _count_by_block(
 
 def _on_gradient(tensors: Any, then: Callable[[], None]) -> None:
     """Call `then` when the gradient of the first of the tensors is known, where it takes one."""
-    tensor = next((t for t in _tensors(tensors) if t.is_floating_point()), None)
+    tensor = next((t for t in tensors_in(tensors) if t.is_floating_point()), None)
     if tensor is not None and tensor.requires_grad:
         tensor.register_hook(lambda _gradient: then())
-
-
-@contextmanager
-def _training_mode(model: nn.Module) -> Iterator[None]:
-    """Training mode, but for running statistics: one row must not move them. Restored after."""
-    modes = {module: module.training for module in model.modules()}
-    for module in modes:
-        module.training = not hasattr(module, "running_mean")
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    if isinstance(batch, Tensor):
-        if batch.ndim:
-            yield batch
-    elif isinstance(batch, (dict, tuple, list)):
-        for item in batch.values() if isinstance(batch, dict) else batch:
-            yield from _tensors(item)
-
-
-def _first_row(batch: Any, num_rows: int) -> Any:
-    if isinstance(batch, Tensor):
-        return batch[:1] if batch.ndim and len(batch) == num_rows else batch
-    if isinstance(batch, dict):
-        return {name: _first_row(item, num_rows) for name, item in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_first_row(item, num_rows) for item in batch)
-    return batch

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sbldlib import StepRecord
-from sbldlib.panels.summary import TIMES_A_DEPTH, RunSummary
+from sbldlib.live.summary import TIMES_A_DEPTH, RunSummary
+from sbldlib.measure import SavedBytes
 
 NUM_LAYERS, OUTSIDE, A_LAYER = 4, 0.010, 0.020  # seconds
 
@@ -59,14 +62,36 @@ def test_flops_saved_is_over_the_whole_run():
     assert RunSummary(NUM_LAYERS, None).flops_saved == 0
 
 
-def test_the_line_says_it_in_words():
+def test_the_lines_say_it_in_words():
     assert summary([4, 2]).line() == (
-        "step 2 of 100 · loss 3.250 nats/token · layers run 2 of 4 · mean keep 0.75 · "
-        "so far: FLOPs saved 12%"
+        "step 2 of 100 · loss 3.250 nats/token · layers run 2 of 4 · mean keep 0.75"
     )
-    assert summary([4] * 10 + [2] * 30).line().endswith("time saved about 33% (1.2 s)")
-    open_ended = RunSummary(0, None)
-    assert open_ended.line() == "No step yet."
+    assert summary([4, 2]).savings() == (
+        "layers left out 25% · FLOPs saved 12%, the ceiling of the time saved"
+    )
+    assert summary([4] * 10 + [2] * 30).savings().endswith("time saved about 33% (1.2 s)")
+    measured = summary([4] * 10 + [2] * 30).savings(measured=0.2)
+    assert measured.endswith("time saved 20%, measured beside full depth")
+    assert RunSummary(0, None).line() == "No step yet."
+
+
+def test_the_newest_results_are_kept_until_others_come():
+    found = RunSummary(NUM_LAYERS, 100)
+    assert found.results() == ""
+    found.add(replace(step(0, 4), evaluations={"validation_loss": 2.0, "accuracy": 0.5}))
+    found.add(step(1, 4))
+    assert found.results() == "validation loss 2.000 · accuracy 50.0%"
+
+
+def test_memory_saved_is_what_the_layers_left_out_would_have_kept():
+    bytes_kept = SavedBytes(blocks=(10,) * 4, outside=60)
+    found = RunSummary(NUM_LAYERS, 100, saved_bytes=bytes_kept)
+    assert found.memory_saved is None
+    for number, depth in enumerate([4, 2]):
+        found.add(step(number, depth))
+    assert found.memory_saved == pytest.approx(1 - (100 + 80) / 200)
+    assert "memory for backward passes saved 10%, on average" in found.savings()
+    assert summary([4, 2]).memory_saved is None
 
 
 def test_memory_is_flat():

@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 from small import Source, gpt
 
+from sbldlib.dropping.schedules import tabulate
 from sbldlib.dropping.skipping import attach
+from sbldlib.live.dropping import MOST_KEPT, LiveDropping, lists_of, lowest_held
+from sbldlib.live.schedules import SCHEDULES
+from sbldlib.live.values import CONTROLS
 from sbldlib.methods import METHODS, make_method
-from sbldlib.methods.live import CONTROLS, LiveDropping
 from sbldlib.records import RunRecord, SensitivityData
 from sbldlib.training.callbacks import StepContext
 from sbldlib.training.config import Budget, TrainConfig
@@ -47,7 +50,6 @@ def test_the_defaults_are_the_controls():
     live_model, model = gpt(), gpt()
     live = LiveDropping(live_model, sensitivity_data=SENSITIVITY)
     method = make_method("sbld", model, saving=0.25, sensitivity_data=SENSITIVITY)
-    assert CONTROLS == {"dropping": True, "method": "sbld", "saving": 0.25}
     for step in range(NUM_STEPS):
         assert drawn_at(live, live_model, step) == drawn_at(method, model, step)
 
@@ -115,20 +117,33 @@ def test_a_steered_run_follows_and_its_log_replays_it_bit_for_bit():
     assert replayed.controls_log == record.controls_log
 
 
-def test_a_method_is_made_once_a_saving():
-    live = LiveDropping(gpt(), sensitivity_data=SENSITIVITY)
-    assert live.method("uniform", 0.3) is live.method("uniform", 0.1 + 0.2)
-    assert live.method("uniform", 0.3) is not live.method("uniform", 0.2)
+def test_a_method_is_made_once_and_the_oldest_is_forgotten(monkeypatch):
+    model, made = gpt(), []
+    live = LiveDropping(model, sensitivity_data=SENSITIVITY)
+    plain = LiveDropping.method
+    monkeypatch.setattr(
+        LiveDropping, "method", lambda self, **asked: made.append(asked) or plain(self, **asked)
+    )
+    for saving in (0.1, 0.2, 0.1, 0.2):
+        drawn_at(live, model, 0, method="uniform", saving=saving)
+    drawn_at(live, model, 1, method="uniform", saving=0.2, pwegd_shape=5.0)  # not read
+    drawn_at(live, model, 2, dropping=False, method="linear")
+    assert len(made) == 2
+    for number in range(2 * MOST_KEPT):
+        drawn_at(live, model, 3, method="uniform", saving=number / 100)
+    assert len(live.state_dict()["made"]) == MOST_KEPT
+    drawn_at(live, model, 4, method="uniform", saving=0.1)  # forgotten, and made again
+    assert len(made) == 1 + 2 * MOST_KEPT + 1  # two of them were kept from before
 
 
 def test_what_cannot_be_chosen_is_named():
     live = LiveDropping(gpt())
     with pytest.raises(ValueError, match="'sbld' needs sensitivity_data"):
-        live.method("sbld", 0.2)
+        live.method(method="sbld", saving=0.2)
     with pytest.raises(ValueError, match=r"method='unform' .*'uniform'"):
-        live.method("unform", 0.2)
+        live.method(method="unform", saving=0.2)
     with pytest.raises(ValueError, match=r"saving=1.2"):
-        live.method("uniform", 1.2)
+        live.method(method="uniform", saving=1.2)
 
 
 def test_another_order_of_the_layers_is_another_run():
@@ -142,3 +157,55 @@ def test_another_order_of_the_layers_is_another_run():
     )
     assert same == scaled != other
     assert LiveDropping(model).identity()["ranking"] is None
+
+
+def test_a_block_list_by_hand_is_never_dropped_and_keeps_its_order():
+    lists = lists_of("1, 3", SENSITIVITY)
+    assert lists is not None and lists.block == (3, 1) and lists.allow == (0, 2)
+    assert lists_of("measured", SENSITIVITY) is None
+    assert lists_of("", SENSITIVITY).block == ()
+    live = LiveDropping(gpt(), sensitivity_data=SENSITIVITY)
+    keep = live.method(method="sbld", saving=0.3, block="1, 3").keep_probability(0.5)
+    assert keep[1] == keep[3] == 1 and sum(keep) == pytest.approx(4 * 0.7) and keep[0] < 1
+    with pytest.raises(ValueError, match=r"1 layers that may be dropped hold 0\.9"):
+        live.method(method="sbld", saving=0.3, block="0, 1, 2")
+
+
+@pytest.mark.parametrize("name", ["uniform", "linear", "pld", "sbld"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_has_the_asked_mean_under_every_method(name, schedule):
+    live = LiveDropping(gpt(), sensitivity_data=SENSITIVITY)
+    method = live.method(method=name, saving=0.1, schedule=schedule)
+    table = tabulate(method.schedule, 50)
+    assert 1 - table.mean() == pytest.approx(0.1)
+    assert [sum(method.allocation(float(k))) / 4 for k in table] == pytest.approx(table.tolist())
+
+
+def test_draws_and_rescaling_are_those_asked_for():
+    live = LiveDropping(gpt(), sensitivity_data=SENSITIVITY)
+    asked = {"mode": "fixed_count", "scope": "per_sequence", "rescale": "train_inverse"}
+    described = live.method(method="uniform", saving=0.2, **asked).describe()
+    assert asked.items() <= described.items()
+    plain = live.method(method="dont_drop_dropout", saving=0.1).describe()
+    assert plain["scope"] == "per_sequence"  # its own, where nothing else is asked for
+
+
+def test_the_lowest_mean_that_is_held_is_held_and_a_little_less_is_not():
+    allocation = LiveDropping(gpt(), sensitivity_data=SENSITIVITY).method(saving=0.1).allocation
+    lowest = lowest_held(allocation)
+    allocation(lowest)
+    with pytest.raises(ValueError):
+        allocation(lowest - 1e-5)
+
+
+def test_what_is_kept_goes_on_where_it_was():
+    model, other = gpt(), gpt()
+    live = LiveDropping(model, sensitivity_data=SENSITIVITY)
+    for step, name in enumerate(("uniform", "sbld", "dropbp", "uniform")):
+        drawn_at(live, model, step, method=name, saving=0.2)
+    again = LiveDropping(other, sensitivity_data=SENSITIVITY)
+    again.load_state_dict(live.state_dict())
+    assert again.at_work.name == "uniform"
+    for step in range(4, 10):
+        asked = {"method": "sbld", "saving": 0.2}
+        assert drawn_at(again, other, step, **asked) == drawn_at(live, model, step, **asked)

@@ -7,10 +7,13 @@ from collections import deque
 
 import numpy as np
 
+from ..measure import SavedBytes
 from ..records import StepRecord
+from .course import Course
 
 WARM_STEPS = 3  # the first steps also pay for memory and kernels
 MIN_STEPS_A_DEPTH = 5
+SHARES = ("accuracy",)  # evaluations that are a share of all problems
 TIMES_A_DEPTH = 200  # the newest ones, so that memory stays flat
 
 
@@ -21,32 +24,58 @@ class RunSummary:
         last: the newest record, or None.
         num_layers: residual blocks of the model.
         num_steps: steps of the whole run where the budget says so, else None.
+        course: what was spent at each step.
     """
 
-    def __init__(self, num_layers: int, num_steps: int | None):
+    def __init__(
+        self, num_layers: int, num_steps: int | None, *, saved_bytes: SavedBytes | None = None
+    ):
+        """
+        Args:
+            saved_bytes: what a step at full depth keeps for its backward pass.
+        """
         self.num_layers, self.num_steps = num_layers, num_steps
         self.last: StepRecord | None = None
-        self._steps, self._layers_run = 0, 0
-        self._flops, self._flops_full, self._seconds = 0.0, 0.0, 0.0
+        self.course = Course()
+        self._layers_run, self._flops_full, self._evaluations = 0, 0.0, {}
+        self._saved_bytes, self._bytes = saved_bytes, 0.0
         self._seconds_by_depth: dict[int, deque[float]] = {}
 
     def add(self, record: StepRecord) -> None:
         """Take one more step in."""
         depth = len(record.layers_run)
         self.last = record
-        self._steps += 1
+        self.course.add(record)
         self._layers_run += depth
-        self._flops += record.flops
         self._flops_full += record.flops_full
-        self._seconds += record.seconds
-        if self._steps > WARM_STEPS:
+        self._evaluations = record.evaluations or self._evaluations
+        if self._saved_bytes is not None:
+            self._bytes += self._saved_bytes.of(record.layers_run)
+        if len(self.course) > WARM_STEPS:
             times = self._seconds_by_depth.setdefault(depth, deque(maxlen=TIMES_A_DEPTH))
             times.append(record.seconds)
 
     @property
     def flops_saved(self) -> float:
         """Share of full depth's operations that were not run: the ceiling of the time saved."""
-        return 1 - self._flops / self._flops_full if self._flops_full else 0.0
+        return 1 - self.course.spent("flops") / self._flops_full if self._flops_full else 0.0
+
+    @property
+    def realised_drop(self) -> float:
+        """Share of the layer runs that were left out."""
+        full = self.num_layers * len(self.course)
+        return 1 - self._layers_run / full if full else 0.0
+
+    @property
+    def memory_saved(self) -> float | None:
+        """Share of what full depth keeps for its backward passes that was not kept, on average.
+
+        None where it was not counted. The most that a run takes at once is full depth's, in the
+        first step that drops nothing.
+        """
+        if self._saved_bytes is None or not len(self.course) or not self._saved_bytes.full:
+            return None
+        return 1 - self._bytes / (self._saved_bytes.full * len(self.course))
 
     @property
     def price(self) -> tuple[float, float] | None:
@@ -73,13 +102,13 @@ class RunSummary:
         price = self.price
         if price is None:
             return None
-        return price[1] * (self.num_layers * self._steps - self._layers_run)
+        return price[1] * (self.num_layers * len(self.course) - self._layers_run)
 
     @property
     def time_saved(self) -> float | None:
         """`seconds_saved` as a share of what full depth would have taken, or None."""
         saved = self.seconds_saved
-        return None if saved is None else saved / (saved + self._seconds)
+        return None if saved is None else saved / (saved + self.course.spent("seconds"))
 
     def line(self) -> str:
         """The numbers in words, for the eye and for a screen reader."""
@@ -92,8 +121,34 @@ class RunSummary:
             parts.append(f"layers run {len(record.layers_run)} of {self.num_layers}")
         if record.keep_probability:
             parts.append(f"mean keep {statistics.fmean(record.keep_probability):.2f}")
-        parts.append(f"so far: FLOPs saved {self.flops_saved:.0%}")
-        share, seconds = self.time_saved, self.seconds_saved
-        if share is not None and seconds is not None:
-            parts.append(f"time saved about {share:.0%} ({seconds:.1f} s)")
         return " · ".join(parts)
+
+    def savings(self, *, measured: float | None = None) -> str:
+        """What was saved so far, in words.
+
+        Args:
+            measured: share of the time that a full-depth run beside this one took more; else it is
+                estimated, see `price`.
+        """
+        parts = [f"layers left out {self.realised_drop:.0%}"]
+        parts.append(f"FLOPs saved {self.flops_saved:.0%}, the ceiling of the time saved")
+        share, seconds = self.time_saved, self.seconds_saved
+        if measured is not None:
+            parts.append(f"time saved {measured:.0%}, measured beside full depth")
+        elif share is not None and seconds is not None:
+            parts.append(f"time saved about {share:.0%} ({seconds:.1f} s)")
+        if self.memory_saved is not None:
+            parts.append(f"memory for backward passes saved {self.memory_saved:.0%}, on average")
+        return " · ".join(parts)
+
+    def results(self) -> str:
+        """The newest evaluations in words; empty where there is none."""
+        return " · ".join(
+            f"{name.replace('_', ' ')} {shown_result(name, value)}"
+            for name, value in self._evaluations.items()
+        )
+
+
+def shown_result(name: str, value: float) -> str:
+    """An evaluation's value: a share as percent, anything else with three digits."""
+    return f"{value:.1%}" if name in SHARES else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""A run that is steered while it trains: what may be asked, its arms, its record, its replay."""

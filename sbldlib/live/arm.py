@@ -1,0 +1,146 @@
+"""One run of a live session: its model, its controls, its steps and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import next_token_loss
+from ..records import RunRecord, StepRecord
+from ..storage.settings import read_signed, write_signed
+from ..training.callbacks import Callback
+from ..training.checkpoints import CHECKPOINTS, CheckpointConfig, CheckpointStore
+from ..training.config import TrainConfig
+from ..training.controls import Controls
+from ..training.folder import ANALYSIS, RECORD
+from ..training.ledger import read_ledger
+from ..training.loop import Evaluation, train_steps
+from ..training.record import make_run_record
+from .dropping import LiveDropping
+
+SAMPLES = "samples.json"
+Sample = Callable[[nn.Module], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all arms of a session train with; as for `train`."""
+
+    data: Any
+    config: TrainConfig = field(default_factory=TrainConfig)
+    callbacks: Sequence[Callback] = ()
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    loss: Callable[[nn.Module, Any], Tensor] = next_token_loss
+    checkpoints: CheckpointConfig | None = None
+    sample: Sample | None = None
+
+
+class Arm:
+    """A run whose steps somebody else takes, one at a time.
+
+    Attributes:
+        name: in legends and tables.
+        controls: the values in force, and the log of every change.
+        dropping: what draws its layers.
+        records: its steps so far, those of earlier processes too.
+        samples: number of steps done -> what the model wrote then.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        controls: Controls,
+        dropping: LiveDropping,
+        setting: Setting,
+        folder: Path | None,
+    ):
+        self.name, self.model, self.controls, self.dropping = name, model, controls, dropping
+        self.records: list[StepRecord] = []
+        self.samples: dict[int, str] = {}
+        self._optimizer, self._setting, self._folder = optimizer, setting, folder
+
+    @property
+    def progress(self) -> float:
+        """Of the last step; -1 before the first."""
+        return self.records[-1].progress if self.records else -1.0
+
+    def steps(self, resume: str | int) -> Generator[StepRecord, None, None]:
+        """Train; the steps that the folder has already are put into `records` at once."""
+        setting = self._setting
+        self.records = []
+        begins = resume == "never" or not self._ledger()
+        self.samples = self._sampled(0) if begins else self._kept_samples()
+        steps = train_steps(
+            self.model,
+            setting.data,
+            self._optimizer,
+            config=setting.config,
+            callbacks=(self.dropping, *setting.callbacks),
+            evaluations=setting.evaluations,
+            controls=self.controls,
+            loss=setting.loss,
+            folder=self._folder,
+            checkpoints=setting.checkpoints,
+            resume=resume,
+        )
+        with closing(steps):
+            first = next(steps, None)
+            before = self._ledger()
+            self.records = before if first is None else before[: first.step]
+            if first is not None:
+                self.records.append(first)
+                yield first
+            for record in steps:
+                self.records.append(record)
+                yield record
+        if len(self.records) not in self.samples:
+            self.samples.update(self._sampled(len(self.records)))
+        if self._folder is not None and self.samples:
+            kept = {str(num_steps): text for num_steps, text in self.samples.items()}
+            write_signed(self._folder / ANALYSIS / SAMPLES, kept)
+
+    def record(self) -> RunRecord:
+        """The run, once it is over."""
+        if self._folder is not None:
+            return RunRecord.load(self._folder / RECORD)
+        setting = self._setting
+        return make_run_record(
+            self.model,
+            self.records,
+            config=setting.config,
+            callbacks=(self.dropping, *setting.callbacks),
+            controls=self.controls,
+            optimizer=self._optimizer,
+        )
+
+    def checkpoints(self) -> list[int]:
+        """Steps done of every checkpoint in its folder, ascending."""
+        if self._folder is None:
+            return []
+        return CheckpointStore(self._folder / CHECKPOINTS, CheckpointConfig()).steps
+
+    def _ledger(self) -> list[StepRecord]:
+        return [] if self._folder is None else read_ledger(self._folder)
+
+    def _sampled(self, num_steps: int) -> dict[int, str]:
+        sample = self._setting.sample
+        return {} if sample is None else {num_steps: sample(self.model)}
+
+    def _kept_samples(self) -> dict[int, str]:
+        """What the model wrote before this process; nothing where that file is gone or damaged."""
+        if self._folder is None:
+            return {}
+        try:
+            kept = read_signed(self._folder / ANALYSIS / SAMPLES)
+            return {int(num_steps): str(text) for num_steps, text in kept.items()}
+        except (OSError, ValueError):
+            return {}
