@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from ..dropping.allocation import DROP_MAX, WEIGHTS, update_keep_probability
 from ..dropping.lists import RULES, create_block_allow_lists
 from ..dropping.room import dropping_left
+from ..plots.axes import shared_legend
 from ..plots.lists import plot_keep_list
 from ..plots.sensitivity import plot_sensitivity
 from ..records import LayerLists, SensitivityData
-from .explorer import Explorer, dropdown, slider
+from .explorer import Explorer, dropdown, show_only_where, slider
 
 MAX_SAVING = 0.6
 
@@ -58,19 +59,19 @@ class ListsExplorer(Explorer):
     def _draw(self, figure: Figure) -> str:
         rule = str(self.rule.value)
         for name, control in self.values.items():
-            control.layout.display = "" if name == rule else "none"
+            show_only_where(control, name == rule)
         value = self.values[rule].value if rule in self.values else True
         saving = round(float(self.saving.value), 4)
         self.lists = create_block_allow_lists(self._data, **{rule: value})
         left, right = figure.subplots(1, 2)
         plot_sensitivity(left, self._data, self.lists).set_title("Lists")
-        if legend := left.get_legend():
-            legend.remove()  # the other picture's says the same
         found = dropping_left({rule: self.lists}, saving)[rule]
         self.keep_probability = update_keep_probability(
             self._data, 1 - saving, lists=self.lists, weight=str(self.weight.value)
         )
         plot_keep_list(right, self.lists, self.keep_probability).set_title("Keep probability")
+        left.get_legend().remove()  # the other picture's says the same
+        shared_legend(figure, right)
         return (
             f"{self.lists.rule}: layers {sorted(self.lists.block)} are never dropped. At a saving "
             f"of {saving:.2f} an allowed layer is dropped {found.drop_each:.0%} of the time on "

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from ..plots.sensitivity import plot_sensitivity
-from ..plots.theme import literal
+from ..plots.sensitivity import plot_sensitivity, short_name
 from ..records import SensitivityData
 from ..sensitivity import Ties, data_from_samples, tied_pairs
 from .explorer import Explorer, dropdown, slider
@@ -52,7 +51,7 @@ class SensitivityExplorer(Explorer):
             iteration=whole.iteration,
         )
         self.ties = tied_pairs(self.data)
-        plot_sensitivity(figure.subplots(), self.data).set_title(
-            f"{literal(str(self.method.value))} over {number} batches, with 2 standard errors"
-        )
+        axes = plot_sensitivity(figure.subplots(), self.data)
+        name = short_name(str(self.method.value))
+        axes.set_title(f"{name} over {number} batches,\nbars of 2 standard errors")
         return self.ties.summary()

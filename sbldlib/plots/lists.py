@@ -10,10 +10,14 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..dropping.schedules import Schedule
 from ..records import LayerLists
+from .axes import layer_ticks, mark_mean, shared_legend
 from .theme import BLUE, GREEN, INK, ORANGE, PINK, SKY, literal
+from .variance import plot_schedule
 
 LINES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^"), (PINK, "-.", "D"))
 LINES += ((SKY, (0, (5, 1)), "v"), (INK, (0, (1, 1)), "P"))
@@ -91,25 +95,63 @@ def plot_frontier(
     return ax
 
 
-def plot_keep_list(ax: Axes, lists: LayerLists, keep: Sequence[float]) -> Axes:
-    """One bar a layer: its keep probability; the block list is hatched, the mean is a line."""
+def plot_keep_list(
+    ax: Axes,
+    lists: LayerLists,
+    keep: Sequence[float],
+    *,
+    labels: tuple[str, str] = ("block list", "allow list"),
+) -> Axes:
+    """One bar a layer: its keep probability; the block list is hatched, the mean is a line.
+
+    Args:
+        labels: what the legend calls layers on the block list and on the allow list.
+    """
     layers, blocked = np.arange(lists.num_layers), set(lists.block)
     for is_blocked, colour, hatch, label in (
-        (True, ORANGE, "//", "block list"),
-        (False, BLUE, "", "allow list"),
+        (True, ORANGE, "//", labels[0]),
+        (False, BLUE, "", labels[1]),
     ):
         chosen = np.array([(layer in blocked) == is_blocked for layer in layers])
         if chosen.any():
             ax.bar(
                 layers[chosen], np.asarray(keep)[chosen], color=colour, hatch=hatch, label=label,
-                edgecolor="white",
+                edgecolor="white", linewidth=min(1, 20 / lists.num_layers),
             )  # fmt: skip
-    mean = float(np.mean(keep))
-    ax.axhline(mean, color=INK, linewidth=1, linestyle="--")
-    ax.annotate(
-        f"mean\n{mean:.2f}", (1, mean), xycoords=("axes fraction", "data"), xytext=(3, 0),
-        textcoords="offset points", va="center", color=INK, fontsize=9,
-    )  # fmt: skip
-    ax.set(xlabel="layer", ylabel="keep probability", ylim=(0, 1.02), xticks=layers)
+    mark_mean(ax, float(np.mean(keep)))
+    ticks = layer_ticks(lists.num_layers)
+    ax.set(xlabel="layer", ylabel="keep probability", ylim=(0, 1.02), xticks=ticks)
     ax.legend(loc="lower right", frameon=True, framealpha=0.9, fontsize=9)
     return ax
+
+
+def draw_allocation(
+    figure: Figure,
+    lists: LayerLists,
+    keep: Sequence[float],
+    *,
+    at_most: Sequence[float],
+    schedule: Schedule,
+    progress: float,
+    labels: tuple[str, str],
+) -> None:
+    """A method's keep-probability list at one moment, and the mean over the run that it is of.
+
+    Args:
+        lists: the layers that are never dropped and the others.
+        keep: one probability a layer.
+        at_most: the same at the most that the method can be asked to save.
+        schedule: progress to mean keep probability.
+        progress: of that moment, in [0, 1].
+        labels: as for `plot_keep_list`.
+    """
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    plot_keep_list(left, lists, keep, labels=labels).set_title("Keep probability")
+    left.plot(
+        range(lists.num_layers), at_most, color=INK, linestyle="none", marker="D",
+        markersize=min(5, 100 / lists.num_layers), markerfacecolor="white", clip_on=False,
+        label="at the largest saving",
+    )  # fmt: skip
+    plot_schedule(right, schedule).set(title="Mean over the run", ylabel="")
+    right.plot([progress], [schedule(progress)], color=INK, marker="o", label="now")
+    shared_legend(figure, left)

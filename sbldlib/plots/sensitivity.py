@@ -9,14 +9,17 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
+from ..errors import check_choice
 from ..records import LayerLists, SensitivityData
 from ..sensitivity import Agreement, Stability
 from ..sensitivity.ranks import average_ranks
+from .axes import layer_ticks
 from .theme import BLUE, GREEN, GREY, INK, ORANGE, SKY, literal
 
 RANK = "cividis"  # dark is the most sensitive
 CORRELATION = "PuOr"  # told apart in all common forms of colour blindness, white at 0
 SYMBOLS = {"spearman": "Spearman's ρ", "kendall": "Kendall's τ"}
+NAME_LETTERS = 24  # beside a picture of half a page's width
 OUTSTANDING = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
 
 
@@ -47,25 +50,97 @@ def plot_sensitivity(
     ax.axhline(0, color=INK, linewidth=0.8)
     unit = literal(sensitivity_data.unit)
     scale = ",\nlogarithmic away from 0" if ax.get_yscale() == "symlog" else ""
-    ax.set(xlabel="layer", ylabel=f"sensitivity ({unit}){scale}", xticks=layers)
+    ax.set(xlabel="layer", ylabel=f"sensitivity ({unit}){scale}")
+    ax.set_xticks(layer_ticks(len(layers)))
     if lists is not None:
         ax.legend()
     return ax
 
 
-def plot_estimators(ax: Axes, measured: Mapping[str, SensitivityData]) -> Axes:
-    """Each estimator's ranks side by side, a column a layer: 1 is the most sensitive.
+def plot_estimators(
+    ax: Axes,
+    measured: Mapping[str, SensitivityData],
+    *,
+    of: str = "rank",
+    labels: Sequence[str] | None = None,
+) -> Axes:
+    """Each estimator side by side, a column a layer; dark is the most sensitive.
 
-    Ranks, for the estimators' units differ; equal values share their mean rank.
+    Args:
+        of: "rank", 1 the most sensitive, equal values share their mean rank; or "value", its place
+            between the estimator's lowest, 0, and highest, 100. Never the values themselves, for
+            the estimators' units differ.
+        labels: what the rows are called, one each; the default is their names.
+
+    Raises:
+        ValueError: `of` is neither; or an estimator gives all layers one value, which has no place.
     """
-    ranks = np.stack([average_ranks(-np.asarray(data.values)) for data in measured.values()])
-    num_layers = ranks.shape[1]
-    ax.imshow(ranks, aspect="auto", cmap=RANK, vmin=1, vmax=num_layers)
-    _write_in_cells(ax, ranks, [[f"{rank:g}" for rank in row] for row in ranks], RANK)
-    ax.set(xlabel="layer", xticks=range(num_layers))
-    ax.set_yticks(range(len(measured)), labels=list(map(literal, measured)))
+    rows_EL = np.stack([SCALES[check_choice("of", of, SCALES)](data) for data in measured.values()])
+    num_layers = rows_EL.shape[1]
+    low, high, colours = (1, num_layers, RANK) if of == "rank" else (0, 100, f"{RANK}_r")
+    ax.imshow(rows_EL, aspect="auto", cmap=colours, vmin=low, vmax=high)
+    texts = [[f"{cell:g}" if of == "rank" else f"{cell:.0f}" for cell in row] for row in rows_EL]
+    _write_in_cells(ax, rows_EL, texts, colours, low=low, high=high)
+    ax.set(xlabel="layer", xticks=layer_ticks(num_layers))
+    ax.set_yticks(range(len(measured)), labels=labels or list(map(literal, measured)))
     ax.tick_params(length=0)
     return ax
+
+
+def plot_rank_slopes(ax: Axes, first: SensitivityData, second: SensitivityData) -> Axes:
+    """Each layer's rank by two estimators, left and right; the layers that move farthest stand out.
+
+    A layer that both rank alike is a level line; lines that cross are pairs in dispute.
+    """
+    ranks_2L = np.stack([ranks_of(first), ranks_of(second)])
+    num_layers = ranks_2L.shape[1]
+    moved = set(layers_farthest_apart(first, second))
+    for is_farthest, style in (
+        (False, {"color": BLUE, "linewidth": 1.2, "label": "a layer"}),
+        (True, {"color": ORANGE, "linewidth": 2.6, "linestyle": "--", "label": "farthest apart"}),
+    ):
+        chosen = [layer for layer in range(num_layers) if (layer in moved) == is_farthest]
+        lines = ax.plot([0, 1], ranks_2L[:, chosen], marker="o", markersize=4, **style)
+        for line in lines[1:]:
+            line.set_label("_")  # one entry a kind
+    for side, align, ranks in ((0, "right", ranks_2L[0]), (1, "left", ranks_2L[1])):
+        for rank in np.unique(ranks):
+            layers = ", ".join(str(layer) for layer in np.flatnonzero(ranks == rank))
+            ax.annotate(
+                layers, (side, rank), xytext=(-8 if side == 0 else 8, 0), ha=align, va="center",
+                textcoords="offset points", color=INK, fontsize=10, annotation_clip=False,
+            )  # fmt: skip
+    ax.set(ylabel="rank (1 = most\nsensitive)", yticks=[1, num_layers], xlim=(-0.12, 1.12))
+    ax.invert_yaxis()
+    ax.spines["bottom"].set_visible(False)
+    return ax
+
+
+def short_name(name: str) -> str:
+    """A name as it is, or its beginning where it would take an axis's room."""
+    return literal(name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}…")
+
+
+def ranks_of(data: SensitivityData) -> np.ndarray:
+    """Rank of each layer, 1 the most sensitive; equal values share their mean rank."""
+    return average_ranks(-np.asarray(data.values))
+
+
+def layers_farthest_apart(first: SensitivityData, second: SensitivityData) -> tuple[int, ...]:
+    """The layers whose two ranks differ most; none where the two orders are the same."""
+    apart = np.abs(ranks_of(first) - ranks_of(second))
+    return tuple(np.flatnonzero((apart == apart.max()) & (apart > 0)).tolist())
+
+
+def _place(data: SensitivityData) -> np.ndarray:
+    """Each value's place between the lowest, 0, and the highest, 100."""
+    values = np.asarray(data.values)
+    if np.ptp(values) == 0:
+        raise ValueError(f"{data.method!r} has one value for all layers: it gives them no place")
+    return 100 * (values - values.min()) / np.ptp(values)
+
+
+SCALES = {"rank": ranks_of, "value": _place}
 
 
 def plot_agreement(ax: Axes, found: Agreement, *, of: str = "spearman") -> Axes:
@@ -152,4 +227,7 @@ def _write_in_cells(
         red, green, blue, _ = colormaps[colours](scale(value))
         is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         colour, text = "white" if is_dark else INK, str(texts[row][column])
-        ax.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+        ax.text(
+            column, row, text, ha="center", va="center",
+            fontsize=min(9, 150 / values.shape[1]), color=colour,
+        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ METHOD_STYLE = {
     "linear": (PINK, "-."),
     "shallower": (GREEN, ":"),
 }
+ARM_COLOURS, ARM_LINES = (BLUE, INK, GREEN, PINK), ("-", "--", "-.", ":")  # where two share one
 RAN_OR_SKIPPED = ListedColormap(["#e9e4da", BLUE])  # skipped, ran
 PROBABILITY = "cividis"  # made for colour-blind readers, monotone in grey
 
@@ -71,3 +72,15 @@ def method_style(name: str) -> dict[str, Any]:
     """Colour and line style of a method, the same in every figure."""
     colour, line = METHOD_STYLE.get(name, (GREY, "-"))
     return {"color": colour, "linestyle": line}
+
+
+def arm_styles(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Colour and line of each arm: its method's, but no two arms share a colour or a line."""
+    styles: list[tuple[str, str]] = []
+    for name in names:
+        own = METHOD_STYLE.get(name, (ARM_COLOURS[0], ARM_LINES[0]))
+        choices = ((own[0], *ARM_COLOURS), (own[1], *ARM_LINES))
+        taken = [{style[part] for style in styles} for part in (0, 1)]
+        free = [[c for c in choices[part] if c not in taken[part]] for part in (0, 1)]
+        styles.append((free[0][0], free[1][0]))
+    return [{"color": colour, "linestyle": line} for colour, line in styles]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..errors import unknown_name
+from ..errors import check_choice, unknown_name
 from ..records import RunRecord, StepRecord
-from .theme import PROBABILITY, RAN_OR_SKIPPED, literal, method_style
+from .theme import PROBABILITY, RAN_OR_SKIPPED, arm_styles, literal, method_style
 
+LOSS_UNIT = {"validation_loss": " (nats/token)"}
 AGAINST = {
     "steps": ("step", lambda steps: np.arange(1.0, len(steps) + 1)),
     "seconds": ("training time (s)", lambda steps: np.cumsum([s.seconds for s in steps])),
@@ -60,6 +62,28 @@ def plot_runs(
     ax.relim()
     ax.autoscale_view()
     ax.set_xlabel(label)
+    return ax
+
+
+def plot_evaluations(
+    ax: Axes, runs: Mapping[str, RunRecord], measure: str, *, against: str = "steps"
+) -> Axes:
+    """What each run came to at its evaluations, over "steps", "seconds" or "flops" of training.
+
+    Args:
+        runs: method name -> run.
+        measure: name of an evaluation.
+        against: a key of `AGAINST`.
+    """
+    label, horizontal = AGAINST[check_choice("against", against, AGAINST)]
+    styles = arm_styles(list(runs))
+    for (name, run), own, mark in zip(runs.items(), styles, cycle("osD^v"), strict=False):
+        at = [place for place, step in enumerate(run) if measure in step.evaluations]
+        found = [run.steps[place].evaluations[measure] for place in at]
+        style = {**own, "marker": mark, "markersize": 4}
+        ax.plot(horizontal(run.steps)[at], found, label=literal(name), **style)
+    ax.set(xlabel=label, ylabel=literal(measure.replace("_", " ")) + LOSS_UNIT.get(measure, ""))
+    ax.legend()
     return ax
 
 

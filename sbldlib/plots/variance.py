@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..dropping.schedules import Schedule, progress_grid
+from .axes import mark_mean, shared_legend
 from .theme import BLUE, GREEN, GREY, INK, METHOD_STYLE, ORANGE, PINK, SKY, literal, method_style
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from ..dropping.variance import VarianceCurve, VarianceScheduler
 
 PROGRESS_LABEL = "progress of the run"
-VARIANCE_LABEL = "variance (nats/token)²"
+VARIANCE_UNIT = "(nats/token)²"
+VARIANCE_LABEL = f"variance {VARIANCE_UNIT}"
 FIT_STYLE: dict[str, dict[str, Any]] = {
     "PWEGD": {"color": ORANGE, "linestyle": "--"},
     "by hand": {"color": ORANGE, "linestyle": "--"},
@@ -191,24 +193,42 @@ def draw_exploration(
     least_squares: PWEGDFit,
     scheduler: VarianceScheduler,
 ) -> None:
-    """A PWEGD chosen by hand: its curve, residuals, density and cdf, and the schedule it makes."""
+    """A PWEGD chosen by hand: its curve, residuals, density and cdf, and the schedule it makes.
+
+    One legend stands above them all: a style means the same in each.
+    """
     figure.clear()
-    axes = figure.subplot_mosaic([["fit", "residuals"], ["density", "cdf"], ["keep", "keep"]])
+    axes = figure.subplot_mosaic(
+        [["fit", "residuals"], ["density", "cdf"], ["keep", "keep"]], height_ratios=(1, 1, 0.8)
+    )
     progress = np.asarray(curve.progress)
     fitted = {"by hand": by_hand(progress), "least squares": least_squares(progress)}
     axes["fit"].plot(progress, curve.variance, color=GREY, label="measured")
     for name, values in fitted.items():
         axes["fit"].plot(progress, values, label=name, **FIT_STYLE[name])
-    _label(axes["fit"], VARIANCE_LABEL).legend(fontsize="small")
-    plot_residuals(axes["residuals"], curve, fitted)
+    _label(axes["fit"], VARIANCE_UNIT)
+    plot_residuals(axes["residuals"], curve, fitted).set_ylabel(VARIANCE_UNIT)
     run = (by_hand.shift, 1 + by_hand.shift)
     plot_density(axes["density"], by_hand.distribution, run=run)
     plot_cumulative(axes["cdf"], by_hand.distribution, run=run)
-    plot_directions(axes["keep"], scheduler)
-    titles = {"fit": "Variance", "residuals": "Residuals", "density": "Density by hand"}
-    titles |= {"cdf": "Its cdf", "keep": "Mean keep probability K(t)"}
+    for name in ("density", "cdf"):
+        axes[name].set_xlabel("x (grey: the run)")
+    plot_schedule(axes["keep"], scheduler).set_ylabel("K(t)")
+    mark_mean(axes["keep"], 1 - scheduler.saving)
+    shared_legend(figure, axes["fit"], axes["residuals"])
+    _name_parts(axes["density"], by_hand.distribution)
+    titles = {"fit": "Variance", "residuals": "Measured less fitted"}
+    titles |= {"density": "Density (pdf) by hand", "cdf": "Its cdf"}
+    titles |= {"keep": "Mean keep probability K(t)"}
     for name, title in titles.items():
         axes[name].set_title(title)
+
+
+def _name_parts(ax: Axes, density: PWEGD) -> None:
+    """A short legend: the gamma densities by weight and shape."""
+    parts = [(j, weight) for j, weight in enumerate(density.weights) if weight > 0]
+    names = [f"{weight:.0%}, shape {density.shape + j:.3g}" for j, weight in parts]
+    ax.legend(ax.get_lines()[: len(parts)], names, fontsize="small", loc="upper right")
 
 
 def _axis_of(density: PWEGD, run: tuple[float, float] | None) -> np.ndarray:

@@ -70,8 +70,8 @@ def test_an_arm_that_its_pre_analysis_used_up_is_neither_shown_nor_offered(explo
 def test_every_control_draws_another_picture_and_draws_it_once(
     explorer, monkeypatch, control, value
 ):
-    before, drawn, draw = pixels(explorer), [], explorer._png
-    monkeypatch.setattr(explorer, "_png", lambda chosen: drawn.append(1) or draw(chosen))
+    before, drawn, draw = pixels(explorer), [], explorer._draw
+    monkeypatch.setattr(explorer, "_draw", lambda figure: drawn.append(1) or draw(figure))
     getattr(explorer, control).value = value
     assert len(drawn) == 1
     assert (pixels(explorer) != before).any()

@@ -47,7 +47,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_text_on_a_page_is_text(name):
     page = Page(announced(name))
-    assert page.tags == ["span"]
+    assert page.tags == ["div"]
     assert page.text == printable(name)
     assert Page(html_text(name)).tags == []
     json.dumps(html_text(name)).encode()  # as it goes to the browser
@@ -66,7 +66,7 @@ def test_an_arm_of_a_comparison(name):
     explorer = ComparisonExplorer(made_summary(names={"sbld": name}))
     explorer.reference.value = name
     page = Page(explorer.line.value)
-    assert page.tags == ["span"] and printable(name) in page.text
+    assert page.tags == ["div"] and printable(name) in page.text
     labels = [label for label, _ in explorer.reference.options]
     assert printable(name) in labels
     json.dumps(labels).encode()
@@ -84,7 +84,7 @@ def test_the_name_of_a_measurement(name):
 def test_the_names_of_two_estimators(name):
     explorer = EstimatorsExplorer({name: DATA, "plain": DATA})
     page = Page(explorer.line.value)
-    assert page.tags == ["span"] and f"A {printable(name)}, B plain" in page.text
+    assert page.tags == ["div"] and f"A {printable(name)}, B plain" in page.text
     explorer.first.value = "plain"
     assert "Not drawn: A and B are both plain" in explorer.text
     json.dumps([label for label, _ in explorer.second.options]).encode()

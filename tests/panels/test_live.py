@@ -24,8 +24,8 @@ from sbldlib import (
     make_optimizer,
     train,
 )
-from sbldlib.methods import METHODS
 from sbldlib.live.dropping import LiveDropping
+from sbldlib.methods import METHODS
 from sbldlib.panels import LiveTraining
 from sbldlib.training.folder import RunMismatchError
 from sbldlib.training.ledger import read_ledger

@@ -3,16 +3,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hostile import NAMES
 
 from sbldlib.panels.loss_axes import (
     LETTER,
     MOST_LETTERS,
-    arm_styles,
     change_label,
     share_labels,
 )
-from sbldlib.plots.theme import BLUE, INK, ORANGE
 
 
 @pytest.mark.parametrize(
@@ -51,28 +48,3 @@ def test_no_two_labels_overlap_however_many_there_are(gap):
     labels = share_labels(changes)
     for (left, first), (right, second) in pairwise(labels):
         assert right - left >= LETTER * (len(first) + len(second)) / 2
-
-
-@pytest.mark.parametrize(
-    "arms",
-    [
-        ("sbld", "full depth"),
-        ("sbld", "sbld"),
-        ("full depth", "none"),
-        ("uniform", "shallower"),
-        ("pld", "linear"),
-        ("one", "another"),
-        NAMES[:2],
-    ],
-)
-def test_two_arms_differ_in_colour_and_in_line(arms):
-    first, second = arm_styles(arms)
-    assert first["color"] != second["color"] and first["linestyle"] != second["linestyle"]
-
-
-def test_an_arm_looks_like_its_method():
-    assert arm_styles(["sbld", "pld"]) == [
-        {"color": BLUE, "linestyle": "-"},
-        {"color": ORANGE, "linestyle": "--"},
-    ]
-    assert arm_styles(["sbld", "full depth"])[1] == {"color": INK, "linestyle": "--"}

@@ -81,8 +81,8 @@ def test_every_control_draws_another_picture(explorer, name):
 
 def test_taking_the_fit_draws_once(explorer, monkeypatch):
     drawn = []
-    draw = explorer._png
-    monkeypatch.setattr(explorer, "_png", lambda: drawn.append(1) or draw())
+    draw = explorer._draw
+    monkeypatch.setattr(explorer, "_draw", lambda figure: drawn.append(1) or draw(figure))
     explorer.set_to_fit()
     assert len(drawn) == 1
 

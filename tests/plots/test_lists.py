@@ -5,7 +5,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from sbldlib.dropping.lists import create_block_allow_lists
-from sbldlib.plots.lists import plot_dropping_left, plot_frontier, plot_keep_list, plot_lists
+from sbldlib.plots.lists import (
+    draw_allocation,
+    plot_dropping_left,
+    plot_frontier,
+    plot_keep_list,
+    plot_lists,
+)
 from sbldlib.records import SensitivityData
 
 DATA = SensitivityData(values=(0.5, 0.1, 0.2, 0.3), standard_errors=(0.01,) * 4)
@@ -56,3 +62,23 @@ def test_a_keep_list_shows_its_mean():
     assert np.allclose([bars[layer].get_height() for layer in range(4)], keep)
     assert [layer for layer in range(4) if bars[layer].get_hatch()] == [0]
     assert [t.get_text() for t in ax.texts] == ["mean\n0.70"]
+
+
+def test_an_allocation_shows_the_list_its_end_and_where_in_the_run_it_is():
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    draw_allocation(
+        figure, LISTS["count 1"], (1.0, 0.5, 0.6, 0.7), at_most=(1.0, 0.1, 0.2, 0.3),
+        schedule=lambda progress: 1 - 0.6 * progress, progress=0.5, labels=("never", "may"),
+    )  # fmt: skip
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    bars = [bar.get_height() for bar in sorted(left.patches, key=lambda bar: bar.get_x())]
+    assert bars == [1.0, 0.5, 0.6, 0.7]
+    ends = left.get_lines()[-1]
+    assert list(ends.get_ydata()) == [1.0, 0.1, 0.2, 0.3] and ends.get_marker() == "D"
+    course, now = right.get_lines()
+    assert course.get_ydata()[-1] == pytest.approx(0.4)
+    assert (list(now.get_xdata()), list(now.get_ydata())) == ([0.5], [0.7])
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(named) == ["at the largest saving", "may", "never"]
+    assert left.get_legend() is None

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from sbldlib.dropping.lists import create_block_allow_lists
 from sbldlib.plots.sensitivity import (
+    layers_farthest_apart,
     plot_agreement,
     plot_estimators,
     plot_rank_correlation,
+    plot_rank_slopes,
     plot_sensitivity,
     plot_stability,
+    short_name,
 )
 from sbldlib.records import SensitivityData
 from sbldlib.sensitivity import agreement, data_from_samples, stability
@@ -51,6 +55,44 @@ def test_estimators_stand_side_by_side_as_ranks():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "other"]
     light, dark = ax.texts[1], ax.texts[0]
     assert light.get_color() == "white" and dark.get_color() != "white"
+
+
+def test_estimators_stand_side_by_side_as_values_between_their_own_ends():
+    ax = Figure().subplots()
+    given = {"one": measured([3.0, 9.0, 6.0], 0.0), "other": measured([-0.5, 0.0, 0.5], 0.0)}
+    plot_estimators(ax, given, of="value", labels=["A: one", "B: other"])
+    assert cell_texts(ax) == ["0", "100", "50", "0", "50", "100"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["A: one", "B: other"]
+    assert ax.texts[1].get_color() == "white", "the most sensitive is dark, as among ranks"
+    with pytest.raises(ValueError, match=r"of='values' is not known.*'value'"):
+        plot_estimators(ax, given, of="values")
+    with pytest.raises(ValueError, match="one value for all layers"):
+        plot_estimators(ax, {"flat": measured([1.0, 1.0], 0.0)}, of="value")
+
+
+def test_slopes_join_a_layers_two_ranks_and_the_farthest_stand_out():
+    first, second = measured([9.0, 5, 7, 3, 1], 0.0), measured([9.0, 1, 7, 3, 5], 0.0)
+    ax = plot_rank_slopes(Figure().subplots(), first, second)
+    styles = {tuple(line.get_ydata()): line.get_linestyle() for line in ax.get_lines()}
+    assert styles == {(1, 1): "-", (2, 2): "-", (4, 4): "-", (3, 5): "--", (5, 3): "--"}
+    assert layers_farthest_apart(first, second) == (1, 4)
+    assert cell_texts(ax) == ["0", "2", "1", "3", "4", "0", "2", "4", "3", "1"]
+    assert ax.yaxis_inverted()
+    _, named = ax.get_legend_handles_labels()
+    assert sorted(named) == ["a layer", "farthest apart"], "one entry a kind"
+
+
+def test_slopes_of_one_order_have_no_farthest_and_ties_share_a_label():
+    tied = measured([2.0, 2.0, 1.0], 0.0)
+    ax = plot_rank_slopes(Figure().subplots(), tied, tied)
+    assert layers_farthest_apart(tied, tied) == ()
+    assert cell_texts(ax) == ["0, 1", "2", "0, 1", "2"]
+    assert {line.get_linestyle() for line in ax.get_lines()} == {"-"}
+
+
+def test_a_long_name_is_cut_where_it_would_take_the_room():
+    assert short_name("angular_distance") == "angular_distance"
+    assert len(short_name("x" * 500)) == 24 and short_name("x" * 500).endswith("…")
 
 
 def test_agreement_shows_each_pair_with_its_interval():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from sbldlib.plots.theme import METHOD_STYLE, method_style, themed
 from sbldlib.plots.training import (
     layers_run_matrix,
+    plot_evaluations,
     plot_keep_probability,
     plot_layers_run,
     plot_losses,
@@ -94,3 +97,19 @@ def test_theme_is_undone():
     with themed():
         assert mpl.rcParams["font.size"] == 11
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("against", "places"), [("steps", [2, 4]), ("seconds", [1.0, 2.0]), ("flops", [4.0, 8.0])]
+)
+def test_evaluations_stand_where_they_were_made(ax, against, places):
+    steps = [replace(each, evaluations={"validation_loss": 5.0 - each.step}) for each in run()]
+    some = replace(run(), steps=(run().steps[0], steps[1], run().steps[2], steps[3]))
+    plot_evaluations(ax, {"steered": some, "full depth": some}, "validation_loss", against=against)
+    first, second = ax.get_lines()
+    assert first.get_xdata().tolist() == pytest.approx(places)
+    assert first.get_ydata().tolist() == [4.0, 2.0]
+    assert first.get_marker() != second.get_marker()
+    assert ax.get_ylabel() == "validation loss (nats/token)"
+    with pytest.raises(ValueError, match="against='step'"):
+        plot_evaluations(ax, {}, "validation_loss", against="step")

@@ -179,5 +179,44 @@ def test_an_exploration_is_drawn_anew_on_the_same_figure(scheduler):
         draw_exploration(figure, scheduler.curve, scheduler.fit, scheduler.fit, scheduler)
         figure.draw_without_rendering()
     assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
-        "Variance", "Residuals", "Density by hand", "Its cdf", "Mean keep probability K(t)"
+        "Variance", "Measured less fitted", "Density (pdf) by hand", "Its cdf",
+        "Mean keep probability K(t)",
     ]  # fmt: skip
+
+
+def test_an_exploration_shows_pdf_cdf_residuals_and_schedule_of_what_is_chosen(scheduler):
+    curve, best = scheduler.curve, scheduler.fit
+    hand = fit_amplitude(
+        curve.progress, curve.variance, coefficients=(1, 0, 5), shape=1.5, scale=0.2,
+        window=curve.window,
+    )  # fmt: skip
+    figure = Figure(layout="constrained")
+    draw_exploration(figure, curve, hand, best, scheduler)
+    fit, residuals, density, cdf, keep = figure.axes
+    progress, measured = np.asarray(curve.progress), np.asarray(curve.variance)
+    for ax, curves in (
+        (fit, (measured, hand(progress), best(progress))),
+        (residuals, (measured - hand(progress), measured - best(progress))),
+    ):
+        drawn = ax.get_lines()[-len(curves) :]
+        for line, values in zip(drawn, curves, strict=True):
+            assert np.allclose(line.get_ydata(), values)
+    pdf, share = density.get_lines()[-1], cdf.get_lines()[0]
+    assert np.allclose(pdf.get_ydata(), hand.distribution.pdf(pdf.get_xdata()))
+    assert np.allclose(share.get_ydata(), hand.distribution.cdf(share.get_xdata()))
+    assert np.allclose(keep.get_lines()[0].get_ydata(), scheduler.tabulate(201), atol=0.01)
+    assert [text.get_text() for text in keep.texts] == ["mean\n0.80"]
+    weights = hand.distribution.weights
+    assert labels(density) == [f"{weights[0]:.0%}, shape 1.5", f"{weights[2]:.0%}, shape 3.5"]
+
+
+def test_an_explorations_one_legend_covers_no_axes(scheduler):
+    figure = Figure(figsize=(6, 6.8), layout="constrained")
+    draw_exploration(figure, scheduler.curve, scheduler.fit, scheduler.fit, scheduler)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["measured", "by hand", "least squares"]
+    bottom = legend.get_window_extent().y0
+    assert all(ax.get_window_extent().y1 < bottom for ax in figure.axes)
+    assert all(figure.axes[i].get_legend() is None for i in (0, 1, 3, 4))
