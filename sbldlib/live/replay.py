@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..environment import environment
-from ..errors import check_path
+from ..errors import check_path, shown
 from ..pretraining.config import PretrainConfig
 from ..records import RunRecord, StepRecord
 from .recipe import recipe_parts
@@ -57,10 +58,14 @@ def load_live(path: str | Path) -> LiveRecord:
         ValueError: there is none, or it is damaged.
     """
     path = check_path("run", path)
-    file = path / LIVE if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"run={str(path)!r} holds no {LIVE}: name the folder of a live session")
-    return LiveRecord.load(file)
+    is_folder = os.path.isdir(path)  # which no name is too long for
+    try:
+        return LiveRecord.load(path / LIVE if is_folder else path)
+    except (OSError, ValueError) as error:
+        what = f"has no {LIVE} that can be read" if is_folder else "is no live session's record"
+        raise ValueError(
+            f"run={shown(str(path))} {what} ({error}): name the folder of a live session"
+        ) from None
 
 
 def replay(record: LiveRecord, *, on_step: Callable[[StepRecord], object] | None = None) -> Replay:

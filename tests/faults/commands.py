@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
-from faults.commands_work import replaced_work, within
+from faults.commands_work import LIVE_RUN, replaced_work, within
 from faults.world import World
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from sbldlib import cli
 from sbldlib.comparison import COMPARISONS
+from sbldlib.live.record import LIVE
 from sbldlib.methods import METHODS
 from sbldlib.sensitivity import ESTIMATORS
 
 FRAME = dict.fromkeys(map(ord, "│─╭╮╰╯"))  # of the box that typer writes a refusal in
 FILE, FOLDER, DEEP = "{a file}", "{a folder}", "{a file}/below"
-MODEL, FOLDER_OF_TEXT = "{a model}", "{texts}"
+MODEL, FOLDER_OF_TEXT, RACE = "{a model}", "{texts}", "{a race}"
 HOSTILE = ("", " ", "x", "\x1b[2J", "[red]x[/]", "½", "\u0661", "caf\udce9", "--", "-", "x" * 3000)
 NOT_WHOLE = ("0.5", "1e3", "nan", "inf", "None", "True", "0x10", "1_", *HOSTILE)
 NOT_NUMBERS = ("None", "nan", "much", "1,5", "0x1p-2", *HOSTILE)
@@ -103,6 +104,12 @@ COMMANDS: dict[str, dict[str, Flag]] = {
         "--threads": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
         "--out": texts((f"{FOLDER}/found.json",), (DEEP, "x" * 3000)),
     },
+    "sbld replay": {
+        "run": texts(
+            (RACE,), (FILE, "no such folder", FOLDER_OF_TEXT, DEEP, "x" * 3000), needed=True
+        ),
+        "--threads": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
+    },
     "sbld doctor": {"--json": Flag(right=st.none(), wrong=st.nothing())},
 }
 
@@ -149,6 +156,8 @@ def try_command(name: str, line: Line, folder: Path) -> tuple[bool, str | None]:
     places = {FILE: folder / "a file", FOLDER: folder / "new", FOLDER_OF_TEXT: world.texts}
     if name == "sbld sensitivity":
         places[MODEL] = world.model.save(folder / "model")
+    if name == "sbld replay":
+        places[RACE] = LIVE_RUN.save(folder / "race" / LIVE).parent
     told: dict[str, list[str]] = {}
     arguments = [name.removeprefix("sbld ")]
     for flag, value in line.given:

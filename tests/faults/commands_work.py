@@ -20,6 +20,8 @@ from sbldlib.comparison import ComparisonSummary
 from sbldlib.data.reading import check_root
 from sbldlib.demo import DemoConfig, DemoRecord, run_demo
 from sbldlib.errors import check_choice
+from sbldlib.live.record import LiveRecord
+from sbldlib.live.replay import Replay
 from sbldlib.pretraining import PretrainConfig, measure
 from sbldlib.pretraining.run import _Pretraining
 from sbldlib.sensitivity import ESTIMATORS
@@ -29,6 +31,9 @@ RUN = sbldlib.RunRecord(
     num_layers=3, num_parameters=1,
     steps=(replace(STEP, evaluations={"validation_loss": 1.0, "accuracy": 0.5}),),
 )  # fmt: skip
+
+REPLAY = Replay(num_steps=1, difference=None, elsewhere={})
+LIVE_RUN = LiveRecord(start={}, against=None, seed=0, names=("steered",), runs=(RUN,))
 
 
 @contextmanager
@@ -59,6 +64,7 @@ def replaced_work() -> Iterator[list[str]]:
         mock.patch.object(cli, "launch", note("processes", 0)),
         mock.patch.object(cli_training, "launch", note("processes", 0)),
         mock.patch.object(cli_training, "prepare", looked_at),
+        mock.patch.object(cli_training, "replay_live", note("the replay", REPLAY)),
         mock.patch.object(
             cli_training,
             "pretrain",

@@ -19,9 +19,9 @@ from faults.lives import announce
 from torch import Tensor, nn
 
 from sbldlib.dropping.schedules import constant
+from sbldlib.live.dropping import LiveDropping
 from sbldlib.losses import evaluate_loss
 from sbldlib.methods import make_method
-from sbldlib.live.dropping import LiveDropping
 from sbldlib.models.gpt import GPT, GPTConfig
 from sbldlib.records import SensitivityData, StepRecord
 from sbldlib.storage.files import write_atomically
