@@ -63,3 +63,33 @@ def check_share_with_dropping(answer: Callable[[float, float, float], float]) ->
             f"{(1 - outside) * asked:.3f} of its FLOPs; you drop in a share {found} of the steps, "
             f"which saves {found * (1 - outside) * asked:.3f} over the run, and {wanted} was wanted"
         )
+
+
+Curve = tuple[list[int], list[float], float]  # steps of the evaluations, losses, FLOPs a step
+
+
+def check_gap_at_equal_flops(answer: Callable[[Curve, Curve], float]) -> None:
+    """08, exercise 4: gap_at_equal_flops(first, second), at what the thriftier run has spent."""
+    full: Curve = ([100, 200, 300], [4.0, 3.0, 2.5], 1.0)
+    cases: tuple[tuple[Curve, Curve, float, str], ...] = (
+        (full, full, 0.0, "a run is level with itself"),
+        (([100, 200, 300], [4.0, 3.2, 2.8], 1.0), full, 0.3, "both have spent 300 at the end"),
+        (
+            ([100, 200, 300], [4.0, 3.2, 2.8], 0.5),
+            full,
+            2.8 - 3.5,
+            "the first has spent 150 at its end, where the second lies between 4.0 and 3.0",
+        ),
+        (
+            ([50, 100], [5.0, 4.0], 3.0),
+            ([100, 400], [4.5, 1.5], 0.5),
+            (5.0 - 1 / 3) - 1.5,
+            "the second has spent 200 at its end, a third of the way between the first's points",
+        ),
+    )
+    for first, second, expected, reason in cases:
+        found = answer(first, second)
+        assert found is not ..., "the function still returns ..."
+        assert math.isclose(found, expected, abs_tol=1e-9), (
+            f"first {first}, second {second}: you give {found}, it is {expected:.4g}: {reason}"
+        )

@@ -10,11 +10,12 @@ import ipywidgets as widgets
 
 from ..live.asking import SAVING_STEP
 from ..live.session import LiveSession
-from .steering import LABEL, WRAP, Steering, same
-from .theming import NARROW, dark_style, picture_image
-from .words import html_text, lines
+from .steering import COLUMN, LABEL, Steering, column, in_row, row, same
+from .theming import dark_style, picture_image
+from .words import headline, html_text, lines
 
 AGAINST = (("steps", "steps"), ("FLOPs", "flops"), ("seconds", "seconds"))
+MAX_WIDTH = "840px"  # two columns; lines of text are not longer either
 CHUNK = 50  # steps a click where a run goes on by clicks
 
 
@@ -40,7 +41,9 @@ class Board:
         measured: tuple[int, ...],
         width_pixels: int,
         steered: bool,
+        on_step: Callable[[], None],
         on_chunk: Callable[[int], None],
+        on_stop: Callable[[], None],
         on_against: Callable[[str], None],
     ):
         """
@@ -49,6 +52,7 @@ class Board:
             measured: layers on the block list that the sensitivities give.
             width_pixels: of the picture.
             steered: whether a hand steers; else the controls of the dropping only follow.
+            on_step, on_stop: told that one step, or the end, is asked for.
             on_chunk: told how many steps to run where the run goes on by clicks.
             on_against: told "steps", "flops" or "seconds".
         """
@@ -60,16 +64,21 @@ class Board:
             session.start, self._ask, num_layers=session.asking.num_layers, has_lists=has_lists
         )
         self.progress = widgets.FloatProgress(
-            min=0.0, max=1.0, description="Progress", layout=NARROW
+            min=0.0, max=1.0, layout={"width": "auto", "height": "12px"}
         )
         self.against = widgets.ToggleButtons(
-            options=AGAINST, description="Loss over", style={"button_width": "5.5em"}
-        )
+            options=AGAINST, layout={"width": "auto"}, style={"button_width": "7em"},
+            tooltips=[f"Draw and compare losses over {name}" for name, _ in AGAINST],
+        )  # fmt: skip
         self.state, self.numbers, self.refusal = (widgets.HTML() for _ in range(3))
         self.samples, self.driver = widgets.HTML(), widgets.HTML()
         self.image = picture_image(width_pixels)
         self.widget = self._arrange()
-        self._connect(on_chunk, on_against)
+        self.step.on_click(lambda _: on_step())
+        self.chunk.on_click(lambda _: on_chunk(CHUNK))
+        self.stop.on_click(lambda _: on_stop())
+        self.against.observe(lambda change: on_against(change["new"]), "value")
+        self._connect()
         self.follow()
 
     def follow(self) -> None:
@@ -97,7 +106,7 @@ class Board:
 
     def show(self, *, state: str, numbers: list[str], progress: float, samples: str) -> None:
         """Renew the text and the bar."""
-        self.state.value = f'<b role="status">{html_text(state)}</b>'
+        self.state.value = headline(state)
         self.numbers.value = lines(numbers)
         self.progress.value = progress
         self.samples.value = samples
@@ -117,25 +126,30 @@ class Board:
         session = self._session
         start, offered = session.start, session.asking.offered
         self.dropping = widgets.ToggleButton(
-            value=start["dropping"], tooltip="Drop layers, from the next step on"
-        )
+            value=start["dropping"], tooltip="Drop layers, from the next step on",
+            layout=in_row(1, "9em"),
+        )  # fmt: skip
         self.method = widgets.Dropdown(
-            options=list(offered), value=start["method"], description="Method", layout=NARROW
-        )
+            options=list(offered), value=start["method"], description="Method",
+            layout=in_row(2, "13em"), style={"description_width": "5em"},
+        )  # fmt: skip
         self.saving = widgets.FloatSlider(
             value=start["saving"], min=0.0, max=offered[start["method"]], step=SAVING_STEP,
-            description="Asked saving", readout_format=".2f", layout=NARROW, style=LABEL,
+            description="Asked saving", readout_format=".2f", layout=COLUMN, style=LABEL,
             continuous_update=False,
         )  # fmt: skip
-        self.pause = widgets.ToggleButton(icon="pause", tooltip="Wait before the next step")
+        self.pause = widgets.ToggleButton(
+            icon="pause", tooltip="Wait before the next step", layout=in_row(1, "9em")
+        )
         self.step = _button("One step", "step-forward", "Run one step, and wait")
         self.chunk = _button(f"Run {CHUNK} steps", "play", "Run so many steps, and wait")
         self.stop = _button("Stop", "stop", "End the run before its next step")
         self.undo = _button("Undo", "undo", "Take back the last change")
         self.back = _button("Back", "history", "Go on from the last checkpoint before this step")
         self.more = widgets.ToggleButton(
-            description="More controls", icon="sliders", tooltip="Schedule, lists, draws, speed"
-        )
+            description="More controls", icon="sliders", tooltip="Schedule, lists, draws, speed",
+            layout=in_row(1, "9em"),
+        )  # fmt: skip
         self._runs_with = (self.pause, self.step, self.chunk, self.stop, self.undo, self.back)
 
     @property
@@ -143,20 +157,17 @@ class Board:
         return (self.dropping, self.method, self.saving, *self.steering.controls)
 
     def _arrange(self) -> widgets.VBox:
-        steer = widgets.HBox([self.dropping, self.method, self.saving, self.more], layout=WRAP)
-        run = widgets.HBox([*self._runs_with, self.progress], layout=WRAP)
+        steer = row([column([self.dropping, self.method]), self.saving])
+        run = row([*self._runs_with, self.more])
         self.steering.widget.layout.display = "none"
-        parts = [dark_style(), steer, self.steering.widget, run, self.refusal, self.state]
-        parts += [self.numbers, self.against, self.image, self.samples, self.driver]
-        return widgets.VBox(parts)
+        parts = [dark_style(), steer, run, self.steering.widget, self.progress, self.refusal]
+        over = row([widgets.Label("Loss over"), self.against])
+        parts += [self.state, self.numbers, over, self.image, self.samples, self.driver]
+        return widgets.VBox(parts, layout={"max_width": MAX_WIDTH})
 
-    def _connect(self, on_chunk: Callable[[int], None], on_against: Callable[[str], None]) -> None:
+    def _connect(self) -> None:
         session = self._session
         self.pause.observe(self._pause, "value")
-        self.step.on_click(lambda _: session.step_once())
-        self.stop.on_click(lambda _: session.stop())
-        self.chunk.on_click(lambda _: on_chunk(CHUNK))
-        self.against.observe(lambda change: on_against(change["new"]), "value")
         self.more.observe(self._show_more, "value")
         if not self._steered:
             for control in (*self._steered_with, self.undo, self.back):
@@ -196,4 +207,4 @@ class Board:
 
 
 def _button(name: str, icon: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(description=name, icon=icon, tooltip=tooltip, layout={"width": "auto"})
+    return widgets.Button(description=name, icon=icon, tooltip=tooltip, layout=in_row(1, "9em"))

@@ -6,7 +6,6 @@ A view of a `LiveSession`: widgets ask it, and all that is shown is read from it
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,9 @@ from .driver import Driver, choose_driver, describe_driver, watch
 from .export import save_live
 from .kernels import answer_widgets, kernel_here, wait_for
 from .picture import WIDTH_PIXELS
+from .screen import REFRESH_SECONDS, Screen
 from .view import LiveView
 
-REFRESH_SECONDS = 1 / 3
-DRAWING_SHARE = 0.015  # of the time; where a drawing takes longer, there are fewer of them
-DRAWING_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
 CHUNKED, INLINE = "chunked", "inline"
 
 
@@ -96,8 +93,7 @@ class LiveTraining:
                 every name is in `sbldlib.live.values`.
 
         Raises:
-            ValueError: an unknown name, a value out of range, sbld without sensitivities, or a
-                saving that the method cannot hold on this model.
+            ValueError: an unknown name, a value out of range, or a saving that cannot be held.
         """
         self.session = LiveSession(
             model,
@@ -126,13 +122,14 @@ class LiveTraining:
             measured=self.view.measured_block,
             width_pixels=WIDTH_PIXELS,
             steered=replay is None,
+            on_step=self._step_once,
             on_chunk=self._run_chunk,
-            on_against=self._draw_against,
+            on_stop=self._stop_asked,
+            on_against=lambda against: self._screen.draw_against(against),
         )
+        self._screen = Screen(self.view, self.board, self._state, refresh_seconds=refresh_seconds)
         self._driver = Driver(self.session.steps, stop=self.session.stop)
         self._recipe: dict[str, Any] | None = None
-        self._refresh_seconds = refresh_seconds
-        self._began, self._drawing_seconds = 0.0, 0.0
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -181,7 +178,8 @@ class LiveTraining:
         """
         if self.driver is not None:
             raise RuntimeError("this panel was started before; make another to train again")
-        self.driver, self._began = choose_driver(driver), time.monotonic()
+        self.driver = choose_driver(driver)
+        self._screen.begin()
         is_clicked = self.driver == CHUNKED
         self.board.serve_chunks(describe_driver(self.driver), are_clicked=is_clicked)
         if self.driver == INLINE:
@@ -230,11 +228,7 @@ class LiveTraining:
         self._driver.check()
 
     def record(self) -> RunRecord:
-        """The steered run as it was, once it is over.
-
-        Raises:
-            RuntimeError: it is still training, or was not started.
-        """
+        """The steered run as it was, once it is over; errors as for `live_record`."""
         return self.live_record().lead
 
     def records(self) -> dict[str, RunRecord]:
@@ -254,12 +248,9 @@ class LiveTraining:
         return self.session.live_record(recipe=self._recipe)
 
     def export(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write the session's record as JSON, and its picture beside it; their paths.
+        """Write what `live_record` gives as JSON, and the picture beside it; their paths.
 
-        `sbld replay FOLDER` replays it where it was made by `from_config`.
-
-        Raises:
-            RuntimeError: it is still training, or was not started.
+        `sbld replay FOLDER` replays it where the panel was made by `from_config`.
         """
         return save_live(self.live_record(), self.view.picture.png(), folder)
 
@@ -272,9 +263,17 @@ class LiveTraining:
         """What the panel says beside its picture, in words."""
         return "\n".join([self._state(), *self.view.lines()])
 
-    def _draw_against(self, against: str) -> None:
-        self.view.against = against
-        self.board.image.value = self.view.picture.png()
+    def _step_once(self) -> None:
+        if self.driver == CHUNKED:
+            self._run_chunk(1)
+        else:
+            self.session.step_once()
+
+    def _stop_asked(self) -> None:
+        self.session.stop()
+        if self.driver == CHUNKED:  # nobody else takes the step at which it ends
+            self._driver.stop()
+            self._refresh()
 
     def _run_chunk(self, num_steps: int) -> None:
         """So many steps of every arm, here and now, where the run goes on by clicks."""
@@ -282,26 +281,12 @@ class LiveTraining:
         self._refresh()
 
     def _refresh(self) -> float:
-        """Show what is new; returns the seconds until it should be called again."""
+        """Show what is new, and write the files at the end; seconds until the next call."""
         is_over = self._driver.is_over
-        self.view.read()
-        self.board.follow()
-        self.board.show(
-            state=self._state(),
-            numbers=self.view.lines(),
-            progress=self.view.progress,
-            samples=self.view.written(),
-        )
-        allowed = DRAWING_SHARE * (time.monotonic() - self._began) + DRAWING_CREDIT_SECONDS
-        if is_over or (self.view.progress > 0 and self._drawing_seconds <= allowed):
-            began = time.thread_time()
-            self.board.image.value = self.view.picture.png()
-            self._drawing_seconds += time.thread_time() - began
-        if is_over:
-            self.board.close()
-            if self.session.folder is not None and self._driver.error is None:
-                self.export(self.session.folder)
-        return self._refresh_seconds
+        seconds = self._screen.refresh(is_over=is_over)
+        if is_over and self.session.folder is not None and self._driver.error is None:
+            self.export(self.session.folder)
+        return seconds
 
     def _state(self) -> str:
         done = len(self.session.lead.records)

@@ -13,11 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, ScalarFormatter
 
 from ..errors import printable
-from ..plots.theme import BLUE, GREEN, GREY, INK, METHOD_STYLE, ORANGE, PINK, literal
+from ..plots.theme import GREY, INK, ORANGE, arm_styles, literal
 from .thinned import WINDOW, ThinnedRun
 
 AGAINST = {"steps": "step", "flops": "FLOPs run", "seconds": "training time (s)"}
-COLOURS, LINES = (BLUE, INK, GREEN, PINK), ("-", "--", "-.", ":")  # of arms whose own are taken
 FIRST_STEPS = 100  # width of the axis where the run's length is not known
 LETTER = 0.0145  # share of the axes' width that a letter of a label takes
 MOST_LETTERS = 16  # of a label
@@ -49,14 +48,22 @@ class LossAxes:
         for line in self._means:
             line.set(linewidth=2.2, animated=True)
         self._marks = mark_lines(axes)
-        self.moving = (self._raw, *reversed(self._means), self._marks)
+        self._marks.set(animated=False, zorder=1)  # below the legend; they come with new axes only
+        self.moving = (self._raw, *reversed(self._means))
         axes.set_title("Training loss, nats per token", pad=18)
-        axes.legend(handles=[*self._means, self._raw], loc="upper right", fontsize=TEXT_SIZE)
+        axes.legend(
+            handles=[*self._means, self._raw],
+            loc="upper right",
+            fontsize=TEXT_SIZE,
+            frameon=True,
+            framealpha=1.0,
+            edgecolor="none",
+        )
         self.clear("steps", None)
 
     def clear(self, against: str, num_steps: int | None) -> None:
         """Begin anew, with nothing drawn, on this horizontal axis."""
-        for line in self.moving:
+        for line in (*self.moving, self._marks):
             line.set_data([], [])
         self.right = float(num_steps or FIRST_STEPS) if against == "steps" else 0.0
         self._axes.set(xlim=(0, self.right or 1.0), ylim=(0, 1), xlabel=AGAINST[against])
@@ -120,18 +127,6 @@ class LossAxes:
         bottom = lowest - room
         self._axes.set_ylim(max(0.0, bottom) if lowest >= 0 else bottom, highest + 0.25 * room)
         return True
-
-
-def arm_styles(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Colour and line of each arm: its method's, but no two arms share a colour or a line."""
-    styles: list[tuple[str, str]] = []
-    for name in names:
-        own = METHOD_STYLE.get(name, (COLOURS[0], LINES[0]))
-        choices = ((own[0], *COLOURS), (own[1], *LINES))
-        taken = [{style[part] for style in styles} for part in (0, 1)]
-        free = [[c for c in choices[part] if c not in taken[part]] for part in (0, 1)]
-        styles.append((free[0][0], free[1][0]))
-    return [{"color": colour, "linestyle": line} for colour, line in styles]
 
 
 def legend_name(name: str) -> str:

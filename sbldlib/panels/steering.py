@@ -7,7 +7,7 @@ what is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -19,7 +19,9 @@ from ..methods.base import RESCALES, SCOPES
 from ..training.controls import LEARNING_RATE_SCALE
 from .theming import NARROW
 
-WRAP = {"flex_flow": "row wrap"}  # narrow windows get more rows
+# Two columns of equal width, with labels of equal width; a narrow page has one.
+COLUMN = {"flex": "1 1 392px", "width": "auto", **NARROW}
+_HALF = {"flex": "1 1 396px", "max_width": "100%"}
 LABEL = {"description_width": "8em"}
 PWEGD = ("pwegd_shape", "pwegd_scale", "pwegd_a1", "pwegd_a2")
 Ask = Callable[[str, Any], None]
@@ -50,7 +52,10 @@ class Steering:
             "pwegd_a1": _slider("PWEGD a1", *RANGES["pwegd_a1"], 0.5),
             "pwegd_a2": _slider("PWEGD a2", *RANGES["pwegd_a2"], 0.5),
             "block": widgets.Text(
-                description="Block list", continuous_update=False, layout=NARROW, style=LABEL
+                description="Block list",
+                continuous_update=False,
+                layout=in_row(3, "15em"),
+                style=LABEL,
             ),
             "mode": _choice("Draw", (OWN, *MODES)),
             "scope": _choice("Scope", (OWN, *SCOPES)),
@@ -61,13 +66,14 @@ class Steering:
         self.layers = [
             widgets.ToggleButton(
                 description=str(layer), tooltip=f"Layer {layer}: never drop it",
-                layout={"width": "3em"},
+                layout={"width": "auto"},
             )
             for layer in range(num_layers)
         ]  # fmt: skip
         self.measured = widgets.Button(
-            description="As measured", tooltip="The block list that the sensitivities give"
-        )
+            description="As measured", tooltip="The block list that the sensitivities give",
+            layout=in_row(1, "8em"),
+        )  # fmt: skip
         self._has_lists = has_lists
         self.widget = self._arrange()
         for name, control in self.bound.items():
@@ -101,14 +107,33 @@ class Steering:
 
     def _arrange(self) -> widgets.VBox:
         bound = self.bound
-        rows = [
-            [bound["schedule"], *(bound[name] for name in PWEGD)],
-            [bound["mode"], bound["scope"], bound["rescale"]],
-            [bound[LEARNING_RATE_SCALE], bound[STEPS_PER_SECOND]],
-        ]
+        parts = [bound["schedule"], bound["mode"], *(bound[name] for name in PWEGD)]
         if self._has_lists:
-            rows.insert(1, [bound["block"], *self.layers, self.measured])
-        return widgets.VBox([widgets.HBox(row, layout=WRAP) for row in rows])
+            parts += [column([bound["block"], self.measured]), _even(self.layers)]
+        parts += [bound["scope"], bound["rescale"]]
+        parts += [bound[LEARNING_RATE_SCALE], bound[STEPS_PER_SECOND]]
+        return widgets.VBox([row(parts)], layout={"margin": "4px 0"})
+
+
+def row(parts: Sequence[Any]) -> widgets.HBox:
+    """Side by side, and below each other where the page is narrow."""
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap"})
+
+
+def column(parts: Sequence[Any]) -> widgets.HBox:
+    """A row within one of the two columns."""
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap", **_HALF})
+
+
+def in_row(share: int, min_width: str) -> dict[str, str]:
+    """Layout of one of several in a row, which fill it by their shares."""
+    return {"flex": f"{share} 1 0px", "width": "auto", "min_width": min_width, **NARROW}
+
+
+def _even(parts: Sequence[Any]) -> widgets.GridBox:
+    """One of the two columns, with parts of one width in as many rows as they take."""
+    columns = "repeat(auto-fit, minmax(2.6em, 1fr))"
+    return widgets.GridBox(parts, layout={"grid_template_columns": columns, **_HALF})
 
 
 def same(shown: Any, value: Any) -> bool:
@@ -119,18 +144,18 @@ def same(shown: Any, value: Any) -> bool:
 
 
 def _choice(name: str, options: tuple[str, ...]) -> widgets.Dropdown:
-    return widgets.Dropdown(options=options, description=name, layout=NARROW, style=LABEL)
+    return widgets.Dropdown(options=options, description=name, layout=COLUMN, style=LABEL)
 
 
 def _slider(name: str, low: float, high: float, step: float) -> widgets.FloatSlider:
     return widgets.FloatSlider(
         value=low, min=low, max=high, step=step, description=name, continuous_update=False,
-        readout_format=".3g", layout=NARROW, style=LABEL,
+        readout_format=".3g", layout=COLUMN, style=LABEL,
     )  # fmt: skip
 
 
 def _log_slider(name: str, low: float, high: float) -> widgets.FloatLogSlider:
     return widgets.FloatLogSlider(
         value=low, base=10, min=math.log10(low), max=math.log10(high), step=0.1, description=name,
-        continuous_update=False, readout_format=".3g", layout=NARROW, style=LABEL,
+        continuous_update=False, readout_format=".3g", layout=COLUMN, style=LABEL,
     )  # fmt: skip

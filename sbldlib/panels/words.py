@@ -7,6 +7,8 @@ from html import escape
 
 from ..errors import printable
 
+CLOSE = "line-height: 1.4"  # a page's widgets have more
+
 
 def html_text(text: str) -> str:
     """The text as it is, for a page: nothing in it is a tag, an entity or a control character."""
@@ -15,13 +17,18 @@ def html_text(text: str) -> str:
 
 def announced(text: str) -> str:
     """A line of a panel, which screen readers announce when it changes."""
-    return f'<span role="status">{html_text(text)}</span>'
+    return f'<div role="status" style="line-height: 1.4">{html_text(text)}</div>'
+
+
+def headline(text: str) -> str:
+    """The first line of a panel: it stands out, and is announced when it changes."""
+    return f'<div style="{CLOSE}" role="status"><b>{html_text(text)}</b></div>'
 
 
 def lines(texts: list[str]) -> str:
     """Lines of small print, one below the other; empty ones are left out."""
     shown = "<br>".join(html_text(text) for text in texts if text)
-    return f'<div style="line-height: 1.4">{shown}</div>'
+    return f'<div style="{CLOSE}">{shown}</div>'
 
 
 def written(samples: Mapping[str, Mapping[int, str]]) -> str:

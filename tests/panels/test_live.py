@@ -50,8 +50,7 @@ def make_panel(steps: int = 12, num_layers: int = NUM_LAYERS, **options) -> Live
         model,
         options.pop("data", None) or random_batches(5),
         make_optimizer(model, learning_rate=1e-2),
-        config=TrainConfig(budget=Budget(steps=steps)),
-        **{**known, **options},
+        **{"config": TrainConfig(budget=Budget(steps=steps)), **known, **options},
     )
 
 
@@ -254,7 +253,6 @@ def test_refresh_draws_and_says_what_the_records_say():
 
 def test_drawing_takes_its_share_of_the_time_and_no_more(monkeypatch):
     panel = make_panel().start("inline")
-    monkeypatch.setattr(panel._driver, "_thread", type("T", (), {"is_alive": lambda self: True})())
     now, cpu, draws = 0.0, 0.0, 0
 
     def png() -> bytes:
@@ -263,11 +261,11 @@ def test_drawing_takes_its_share_of_the_time_and_no_more(monkeypatch):
         return b""
 
     monkeypatch.setattr(panel.view.picture, "png", png)
-    monkeypatch.setattr("sbldlib.panels.live.time.thread_time", lambda: cpu)
-    monkeypatch.setattr("sbldlib.panels.live.time.monotonic", lambda: now)
-    panel._began = panel._drawing_seconds = 0.0
+    monkeypatch.setattr("sbldlib.panels.screen.time.thread_time", lambda: cpu)
+    monkeypatch.setattr("sbldlib.panels.screen.time.monotonic", lambda: now)
+    panel._screen.begin()
     while now < 100:
-        now += panel._refresh()
+        now += panel._screen.refresh(is_over=False)
     assert 0.015 * 100 <= 0.1 * draws <= 0.015 * 100 + 0.15 + 0.1
 
 

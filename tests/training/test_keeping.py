@@ -18,9 +18,9 @@ import torch
 from small import Source, gpt, same_weights, weights
 from torch import nn
 
+from sbldlib.live.dropping import LiveDropping
 from sbldlib.losses import evaluate_loss
 from sbldlib.methods import adjust_probability, make_method
-from sbldlib.live.dropping import LiveDropping
 from sbldlib.records import RunRecord, SensitivityData
 from sbldlib.storage.checkpoints import CheckpointError
 from sbldlib.storage.lock import FolderLock, RunBusyError
