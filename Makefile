@@ -2,7 +2,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help lab test check demo notebooks figures bench bench-gpu faults clean chromium remake
+.PHONY: help lab test test-colab check demo notebooks figures bench bench-gpu faults clean \
+    chromium remake
 
 # What a caller may set: make lab PORT=9000, make test JOBS=4, make lab PYTHON=/opt/python3.12/bin/python3
 PORT ?= 8888
@@ -20,11 +21,21 @@ PY := $(VENV)/bin/python
 MADE := $(VENV)/.made-$(shell printf '%s' "$(CURDIR)" | cksum | cut -d ' ' -f 1)
 LAB := $(VENV)/.stamp-lab
 TEST := $(VENV)/.stamp-test
-PIP_INSTALL := $(PY) -m pip --quiet --quiet --disable-pip-version-check install --constraint constraints.txt
+# Colab's kernel and widgets, to be put in front of the others on the path: torch is not there twice.
+COLAB_STACK := $(VENV)/colab
+COLAB := $(VENV)/.stamp-colab
+PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check install
+PIP_INSTALL := $(PIP) --constraint constraints.txt
 IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 BROWSERS := chromium chromium-browser google-chrome
 # Two test processes with one thread each finish before one process with two.
 QUIET_CORES := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+NBVAL := SBLD_TIER=smoke $(QUIET_CORES) $(PY) -m pytest --nbval-lax --nbval-current-env \
+    --nbval-cell-timeout=120
+COLAB_NOTEBOOK = set -- notebooks/08_*.ipynb; if [ -e "$$1" ]; then \
+    echo "Running the live panel's notebook on Colab's kernel"; \
+    PYTHONPATH="$(CURDIR)/$(COLAB_STACK)" $(NBVAL) "$$@"; \
+    else echo "!! SKIPPED: there is no notebook of the live panel yet"; fi
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +47,7 @@ lab: $(LAB)  ## Open the lessons in JupyterLab on this machine (PORT=8888)
 	    --ServerApp.root_dir="$(CURDIR)" \
 	    --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
-test: check chromium  ## Run every check and every test, the notebooks and the browser among them (JOBS=2)
+test: check $(COLAB) chromium  ## Run every check and every test, the notebooks and the browser among them (JOBS=2)
 	@echo "Running the tests"
 	@$(QUIET_CORES) $(PY) -m pytest tests --ignore=tests/browser -n $(JOBS) --dist loadscope
 	@if [ -d tests/browser ]; then \
@@ -45,9 +56,14 @@ test: check chromium  ## Run every check and every test, the notebooks and the b
 	else echo "!! SKIPPED: there is no browser test yet"; fi
 	@set -- notebooks/*.ipynb; if [ -e "$$1" ]; then \
 	    echo "Running the notebooks at the smoke tier"; \
-	    SBLD_TIER=smoke $(QUIET_CORES) $(PY) -m pytest --nbval-lax --nbval-current-env \
-	        --nbval-cell-timeout=120 -n $(JOBS) --dist loadscope "$$@"; \
+	    $(NBVAL) -n $(JOBS) --dist loadscope "$$@"; \
 	else echo "!! SKIPPED: there is no notebook yet"; fi
+	@$(COLAB_NOTEBOOK)
+
+test-colab: $(COLAB)  ## The live panel on Colab's kernel and widgets: its notebook, then steered by messages
+	@$(COLAB_NOTEBOOK)
+	@echo "Steering the live panel on Colab's kernel and on ours"
+	@$(QUIET_CORES) $(PY) -m pytest tests/colab -r s
 
 check: $(TEST)  ## Lint, format, types and the floors of the house, in seconds
 	@echo "Checking lint, format, types and imports"
@@ -92,6 +108,12 @@ $(TEST): pyproject.toml constraints.txt $(MADE)
 	@$(PIP_INSTALL) --editable '.[lab,e2e,dev]'
 	@$(NO_NEWS)
 	@touch $(LAB) $@
+
+$(COLAB): requirements-colab.txt $(TEST)
+	@echo "Installing the kernel and the widgets of Colab into $(COLAB_STACK)"
+	@rm -rf $(COLAB_STACK)
+	@$(PIP) --no-deps --target $(COLAB_STACK) --requirement requirements-colab.txt
+	@touch $@
 
 # JupyterLab asks at its first start whether it may fetch news: this kit's answer is no.
 NO_NEWS = mkdir -p $(VENV)/share/jupyter/lab/settings && printf '%s\n' \

@@ -1,23 +1,26 @@
 """What the live panel takes from training: steps per second with it and without it.
 
-Both train in a thread, at full depth, with the same live controls; one is watched by the panel at
-its own rate. Besides the wall clock, which other programs disturb, the processor time of all but
-the training thread is taken: what the panel would cost on a single core. No page is open: sending
-the picture to a browser is not counted.
+All arms train in a thread, at full depth or so close to it that the work is the same, with the same
+live controls; three are watched by the panel: at three refreshes a second, at one, and at three
+while its slider sends 1,000 events a second, as a hand's does, but without a rest. Besides the wall
+clock, which other programs disturb, the processor time of all but the training thread is taken:
+what the panel would cost on a single core. No page is open: sending the picture to a browser, and
+a kernel's taking a message apart, are not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sbldlib.environment import installed_version
-from sbldlib.methods.live import LiveDropping
 from sbldlib.models.gpt import GPT
 from sbldlib.records import StepRecord
 from sbldlib.training.callbacks import Callback
@@ -26,6 +29,7 @@ from sbldlib.training.controls import Controls
 from sbldlib.training.loop import train
 from sbldlib.training.optimizer import make_optimizer
 
+from . import panel_events
 from .common import (
     Batch,
     Finding,
@@ -34,21 +38,26 @@ from .common import (
     Rounds,
     Setting,
     UnavailableError,
+    bare_step,
     make_batch,
     make_model,
 )
+from .panel_events import SAVINGS, as_logged, send_events
 from .timing import differences, ratios, spread
 
 if TYPE_CHECKING:
     from sbldlib.panels import LiveTraining
 
-TARGET = 3.0  # percent of training
-LONG_STEP = 0.05  # seconds; the target is for steps of at least this length
-STEPS_PER_WINDOW = 15
+LONG_STEP = 0.05  # seconds; the targets are for steps of at least this length
 NUM_WINDOWS = 4  # of one run; the first, in which the axes are first drawn, does not count
-NUM_STEPS = STEPS_PER_WINDOW * NUM_WINDOWS
-CONFIG = TrainConfig(budget=Budget(steps=NUM_STEPS))
-CONTROLS: dict[str, Any] = {"dropping": False, "method": "uniform", "saving": 0.25}
+SECONDS_PER_WINDOW = 11.0  # about; so that events come for 30 seconds
+CONTROLS: dict[str, Any] = {"dropping": True, "method": "uniform", "saving": SAVINGS[0]}
+# Arm -> refreshes a second, events a second, and the most that it may take, in percent.
+WATCHED = {
+    "three a second": (3.0, 0, 3.0),
+    "one a second": (1.0, 0, 1.0),
+    "events": (3.0, 1000, 5.0),
+}
 
 
 class RandomTokens:
@@ -63,22 +72,29 @@ class RandomTokens:
 
 
 class Clock(Callback):
-    """At each window's end: the wall clock, and the processor time of all other threads."""
+    """At each window's end: the wall clock, and the processor time of all other threads.
 
-    def __init__(self) -> None:
+    Attributes:
+        savings: the asked saving in force at each step so far.
+    """
+
+    def __init__(self, steps_per_window: int) -> None:
+        self.savings: list[float] = []
+        self._steps_per_window = steps_per_window
         self._wall: list[float] = []
         self._others: list[float] = []
 
     def after_step(self, record: StepRecord) -> None:
         """Look at both clocks where a window ends."""
-        if (record.step + 1) % STEPS_PER_WINDOW == 0:
+        self.savings.append(record.controls["saving"])
+        if (record.step + 1) % self._steps_per_window == 0:
             self._wall.append(time.perf_counter())
             self._others.append(time.process_time() - time.thread_time())
 
     @property
     def seconds_per_step(self) -> list[float]:
         """Wall seconds a step, one value a window."""
-        return [seconds / STEPS_PER_WINDOW for seconds in differences(*_ends(self._wall))]
+        return [seconds / self._steps_per_window for seconds in differences(*_ends(self._wall))]
 
     @property
     def others_per_second(self) -> list[float]:
@@ -88,7 +104,7 @@ class Clock(Callback):
 
 def _ends(times: list[float]) -> tuple[list[float], list[float]]:
     """Ends and starts of the windows."""
-    return times[1:], times[:-1]
+    return times[1:NUM_WINDOWS], times[: NUM_WINDOWS - 1]
 
 
 def prepare(setting: Setting) -> Prepared:
@@ -97,30 +113,40 @@ def prepare(setting: Setting) -> Prepared:
         raise UnavailableError("ipywidgets is not installed, so the panel's cost is not measured")
     if torch.get_num_threads() > 1:
         raise UnavailableError("the panel's cost is measured with one thread of torch's")
-    drawn = make_panel(make_model(setting), setting).start("sync")
-
-    def drawing() -> dict[str, list[float]]:
-        times = [time.process_time()]
-        for _ in range(NUM_WINDOWS - 1):
-            drawn.picture()
-            times.append(time.process_time())
-        return {"drawing": differences(*_ends(times))}
-
-    models = {name: make_model(setting) for name in ("without", "with")}
-    arms = {
-        "without": lambda: without_panel(models["without"], setting),
-        "with": lambda: with_panel(models["with"], setting),
-        "drawing": drawing,
-    }
-    return Prepared(arms=arms, own_clock=True)
+    models = {name: make_model(setting) for name in ("without", *WATCHED)}
+    steps_per_window = math.ceil(SECONDS_PER_WINDOW / _seconds_per_step(setting))
+    arms = {"without": partial(without_panel, models["without"], setting, steps_per_window)}
+    for name in WATCHED:
+        arms[name] = partial(with_panel, models[name], setting, steps_per_window, name)
+    return Prepared(
+        arms={**arms, "drawing": partial(drawing, setting)},
+        facts={"steps_per_window": steps_per_window},
+        own_clock=True,
+    )
 
 
-def without_panel(model: GPT, setting: Setting) -> dict[str, list[float]]:
+def _seconds_per_step(setting: Setting, num_steps: int = 5) -> float:
+    model = make_model(setting)
+    step = bare_step(model, make_batch(setting), setting, optimizer=make_optimizer(model))
+    step()
+    began = time.perf_counter()
+    for _ in range(num_steps):
+        step()
+    return (time.perf_counter() - began) / num_steps
+
+
+def _config(steps_per_window: int) -> TrainConfig:
+    return TrainConfig(budget=Budget(steps=steps_per_window * NUM_WINDOWS))
+
+
+def without_panel(model: GPT, setting: Setting, steps_per_window: int) -> dict[str, list[float]]:
     """Seconds a step of training in a thread that nobody watches."""
-    clock = Clock()
+    from sbldlib.live.dropping import LiveDropping
+
+    clock = Clock(steps_per_window)
     arguments = (model, RandomTokens(setting), make_optimizer(model))
     options = {
-        "config": CONFIG,
+        "config": _config(steps_per_window),
         "callbacks": [LiveDropping(model), clock],
         "controls": Controls(CONTROLS),
     }
@@ -130,54 +156,83 @@ def without_panel(model: GPT, setting: Setting) -> dict[str, list[float]]:
     return {"without": clock.seconds_per_step}
 
 
-def with_panel(model: GPT, setting: Setting) -> dict[str, list[float]]:
+def with_panel(
+    model: GPT, setting: Setting, steps_per_window: int, name: str
+) -> dict[str, list[float]]:
     """Seconds a step below a live panel, and what the panel's thread took of each second."""
-    clock = Clock()
+    clock = Clock(steps_per_window)
+    refreshes, events, _ = WATCHED[name]
+    found: dict[str, list[float]] = {}
 
     async def run() -> None:
-        await make_panel(model, setting, clock).start("thread").wait()
+        config = _config(steps_per_window)
+        seconds = 1 / refreshes
+        panel = make_panel(model, setting, clock, config=config, refresh_seconds=seconds)
+        panel.start("thread")
+        if events:
+            end = steps_per_window * NUM_WINDOWS - panel_events.STEPS_AFTER
+            sending = send_events(panel, clock.savings, events, steps_per_window, end)
+            found.update(await sending)
+        await panel.wait()
+        if events:
+            found["steps as logged"] = [as_logged(clock.savings, panel.controls.log)]
 
     asyncio.run(run())
-    return {"with": clock.seconds_per_step, "panel": clock.others_per_second}
+    return {name: clock.seconds_per_step, f"{name}, panel": clock.others_per_second, **found}
 
 
-def make_panel(model: GPT, setting: Setting, *callbacks: Callback) -> LiveTraining:
-    """A live panel over random tokens, its dropping switched off."""
+def make_panel(model: GPT, setting: Setting, *callbacks: Callback, **options: Any) -> LiveTraining:
+    """A live panel over random tokens."""
     from sbldlib.panels import LiveTraining
 
     return LiveTraining(
         model,
         RandomTokens(setting),
         make_optimizer(model),
-        config=CONFIG,
         callbacks=callbacks,
-        **CONTROLS,
+        **{**CONTROLS, **options},
     )
+
+
+def drawing(setting: Setting) -> dict[str, list[float]]:
+    """Seconds of one drawing of a short run's picture."""
+    config = TrainConfig(budget=Budget(steps=60))
+    panel = make_panel(make_model(setting), setting, config=config).start("inline")
+    times = [time.process_time()]
+    for _ in range(NUM_WINDOWS - 1):
+        panel.picture()
+        times.append(time.process_time())
+    return {"drawing": differences(times[1:], times[:-1])}
 
 
 def findings(rounds: Rounds, facts: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """The panel's share of training by both clocks, and the time of one drawing."""
-    target = TARGET if spread(rounds["without"]).median >= LONG_STEP else None
-    cost = [100 * (ratio - 1) for ratio in ratios(rounds["with"], rounds["without"])]
-    return (
-        Finding(
-            claim="the live panel's processor time, of each second of training",
-            unit="%",
-            spread=spread([100 * share for share in rounds["panel"]]),
-            at_most=target,
-        ),
-        Finding(
-            claim="training under the live panel, over training without it, by the wall clock",
-            unit="%",
-            spread=spread(cost),
-            at_most=target,
-        ),
-        Finding(
-            claim="one drawing of the panel's picture",
-            unit="ms",
-            spread=spread([1e3 * seconds for seconds in rounds["drawing"]]),
-        ),
+    """The panel's share of training by both clocks in each arm, its drawing, and lost events."""
+    is_long = spread(rounds["without"]).median >= LONG_STEP
+    found = []
+    for name, (refreshes, events, target) in WATCHED.items():
+        where = f"at {refreshes:g} refreshes a second"
+        where += f" and {panel_events.per_second(rounds):,.0f} events a second" if events else ""
+        cost = [100 * (ratio - 1) for ratio in ratios(rounds[name], rounds["without"])]
+        at_most = target if is_long else None
+        found += [
+            Finding(
+                claim=f"the live panel {where}: its processor time, of each second of training",
+                unit="%",
+                spread=spread([100 * share for share in rounds[f"{name}, panel"]]),
+                at_most=at_most,
+            ),
+            Finding(
+                claim="the same, over training without it, by the wall clock",
+                unit="%",
+                spread=spread(cost),
+                at_most=at_most,
+            ),
+        ]
+    drawn = [1e3 * seconds for seconds in rounds["drawing"]]
+    found.append(
+        Finding(claim="one drawing of the panel's picture", unit="ms", spread=spread(drawn))
     )
+    return (*found, *panel_events.findings(rounds))
 
 
 QUESTION = Question(name="panel", rounds={"cpu": 3}, prepare=prepare, findings=findings)

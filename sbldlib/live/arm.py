@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class Arm:
         name: in legends and tables.
         controls: the values in force, and the log of every change.
         dropping: what draws its layers.
-        records: its steps so far, those of earlier processes too.
+        num_steps: done so far, those of earlier processes too.
+        last: the newest of them, or None.
         samples: number of steps done -> what the model wrote then.
     """
 
@@ -64,19 +66,38 @@ class Arm:
         folder: Path | None,
     ):
         self.name, self.model, self.controls, self.dropping = name, model, controls, dropping
-        self.records: list[StepRecord] = []
+        self.num_steps, self.last = 0, None
         self.samples: dict[int, str] = {}
+        # A folder holds every step already: memory stays flat there.
+        self._kept: list[StepRecord] | None = [] if folder is None else None
+        self._unread: deque[StepRecord] = deque()
         self._optimizer, self._setting, self._folder = optimizer, setting, folder
 
     @property
     def progress(self) -> float:
         """Of the last step; -1 before the first."""
-        return self.records[-1].progress if self.records else -1.0
+        return -1.0 if self.last is None else self.last.progress
+
+    @property
+    def records(self) -> list[StepRecord]:
+        """Every step so far; of a run in a folder they are read from there."""
+        return self._ledger() if self._kept is None else list(self._kept)
+
+    def take_unread(self) -> list[StepRecord]:
+        """The steps since the last call; for one reader, on any thread."""
+        return [self._unread.popleft() for _ in range(len(self._unread))]
+
+    def forget(self) -> None:
+        """Nothing was done: the run begins, or goes on, in another `steps`."""
+        self.num_steps, self.last = 0, None
+        self._unread.clear()
+        if self._kept is not None:
+            self._kept.clear()
 
     def steps(self, resume: str | int) -> Generator[StepRecord, None, None]:
-        """Train; the steps that the folder has already are put into `records` at once."""
+        """Train; the steps that the folder has already are there at once, and not yielded."""
         setting = self._setting
-        self.records = []
+        self.forget()
         begins = resume == "never" or not self._ledger()
         self.samples = self._sampled(0) if begins else self._kept_samples()
         steps = train_steps(
@@ -94,16 +115,17 @@ class Arm:
         )
         with closing(steps):
             first = next(steps, None)
-            before = self._ledger()
-            self.records = before if first is None else before[: first.step]
+            for record in self._ledger():
+                if first is None or record.step < first.step:
+                    self._add(record)
             if first is not None:
-                self.records.append(first)
+                self._add(first)
                 yield first
             for record in steps:
-                self.records.append(record)
+                self._add(record)
                 yield record
-        if len(self.records) not in self.samples:
-            self.samples.update(self._sampled(len(self.records)))
+        if self.num_steps not in self.samples:
+            self.samples.update(self._sampled(self.num_steps))
         if self._folder is not None and self.samples:
             kept = {str(num_steps): text for num_steps, text in self.samples.items()}
             write_signed(self._folder / ANALYSIS / SAMPLES, kept)
@@ -115,7 +137,7 @@ class Arm:
         setting = self._setting
         return make_run_record(
             self.model,
-            self.records,
+            self._kept or (),
             config=setting.config,
             callbacks=(self.dropping, *setting.callbacks),
             controls=self.controls,
@@ -127,6 +149,12 @@ class Arm:
         if self._folder is None:
             return []
         return CheckpointStore(self._folder / CHECKPOINTS, CheckpointConfig()).steps
+
+    def _add(self, record: StepRecord) -> None:
+        if self._kept is not None:
+            self._kept.append(record)
+        self.last, self.num_steps = record, self.num_steps + 1
+        self._unread.append(record)
 
     def _ledger(self) -> list[StepRecord]:
         return [] if self._folder is None else read_ledger(self._folder)

@@ -15,6 +15,7 @@ from .dropping import LiveDropping
 from .values import CONTROLS, MAX_SAVING, check_value
 
 SAVING_STEP = 0.05
+MOST_KNOWN = 1000
 
 
 class Asking:
@@ -37,6 +38,7 @@ class Asking:
             num_steps: of the whole run where that is known: in a short one PLD holds less.
         """
         self._live = LiveDropping(model, sensitivity_data=sensitivity_data)
+        self._held: dict[tuple[Any, ...], bool] = {}  # a slider passes the same values again
         self._num_steps, self.num_layers = num_steps, attach(model).num_layers
         most = {name: self.largest_saving({"method": name}) for name in METHODS if name != "none"}
         self.offered = {name: saving for name, saving in most.items() if saving > 0}
@@ -58,11 +60,17 @@ class Asking:
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether a run with these values could go on."""
-        try:
-            self.check(values)
-        except ValueError:
-            return False
-        return True
+        key = tuple(values.get(name) for name in CONTROLS)
+        if key not in self._held:
+            if len(self._held) >= MOST_KNOWN:
+                self._held.clear()
+            try:
+                self.check(values)
+            except ValueError:
+                self._held[key] = False
+            else:
+                self._held[key] = True
+        return self._held[key]
 
     def largest_saving(self, values: Mapping[str, Any]) -> float:
         """The most that can be asked with these values, in steps of 0.05 up to 0.4; 0 for none."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..dropping.schedules import Schedule, constant, front_loaded, linear, progress_grid
-from ..dropping.variance import LEAST_WHERE_HIGH, spread_saving
 from ..errors import check_choice
 from ..methods.shaped import ShapedSchedule
 
@@ -41,8 +40,11 @@ class PWEGDSchedule:
         shape: float,
         scale: float,
     ):
-        from ..dropping.pwegd import log_kernel  # scipy's: not for those who never ask
+        # scipy's: not for those who never ask
+        from ..dropping.pwegd import log_kernel
+        from ..dropping.variance import LEAST_WHERE_HIGH, spread_saving
 
+        self._spread = partial(spread_saving, direction=LEAST_WHERE_HIGH)
         self._saving, self._mean_keep_min = saving, mean_keep_min
         self._log_density = partial(log_kernel, coefficients=coefficients, shape=shape, scale=scale)
         self._grid = self.tabulate(_GRID)
@@ -54,11 +56,10 @@ class PWEGDSchedule:
     def tabulate(self, num_iterations: int) -> np.ndarray:
         """Mean keep probability at every iteration; its mean is 1 - saving."""
         log_density_T = self._log_density(progress_grid(num_iterations))
-        return spread_saving(
+        return self._spread(
             np.exp(log_density_T - log_density_T.max()),
             saving=self._saving,
             mean_keep_min=self._mean_keep_min,
-            direction=LEAST_WHERE_HIGH,
         )
 
 

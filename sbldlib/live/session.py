@@ -6,6 +6,7 @@ Everything here is plain: no widget, no picture. A panel shows it, a replay runs
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -95,6 +96,7 @@ class LiveSession:
         self.folder = None if folder is None else check_path("folder", folder)
         self.num_returns, self._return_to = 0, None
         self._is_lead_over, self._lead_began = False, 0.0
+        self._reading = threading.Lock()
 
         def arm(name: str, part: str, own: tuple[nn.Module, Any], controls: Controls) -> Arm:
             return Arm(
@@ -183,7 +185,7 @@ class LiveSession:
 
     def return_points(self) -> list[int]:
         """Steps done at the checkpoints that every arm has, before the newest step; ascending."""
-        done = len(self.lead.records)
+        done = self.lead.num_steps
         return sorted(step for step in self._shared_checkpoints() if step < done)
 
     def go_back(self) -> int:
@@ -202,6 +204,11 @@ class LiveSession:
         self.stop()
         return points[-1]
 
+    def take_unread(self) -> tuple[int, list[list[StepRecord]]]:
+        """`num_returns`, and the steps of each arm since the last call; for one reader."""
+        with self._reading:
+            return self.num_returns, [arm.take_unread() for arm in self.arms]
+
     def steps(self) -> Iterator[tuple[int, StepRecord]]:
         """Train: (number of the arm, record) of each step, until all arms have ended."""
         resume = self._resume
@@ -212,7 +219,10 @@ class LiveSession:
             shared = self._shared_checkpoints()
             resume = self._return_to if self._return_to in shared else max(shared)
             self._return_to = None
-            self.num_returns += 1
+            with self._reading:
+                for arm in self.arms:
+                    arm.forget()
+                self.num_returns += 1
 
     def live_record(self, *, recipe: dict[str, Any] | None = None) -> LiveRecord:
         """Runs, changes and what they went by, once they are over.
@@ -262,7 +272,7 @@ class LiveSession:
     def _follow(self) -> None:
         """Let the rival have at its next step what the lead had at that step."""
         lead, rival = self.arms
-        values = self._rivals(self.controls.at(len(rival.records)))
+        values = self._rivals(self.controls.at(rival.num_steps))
         for name, value in values.items():
             if rival.controls[name] != value:
                 rival.controls.set(name, value)

@@ -17,6 +17,7 @@ from .words import headline, html_text, lines
 AGAINST = (("steps", "steps"), ("FLOPs", "flops"), ("seconds", "seconds"))
 MAX_WIDTH = "840px"  # two columns; lines of text are not longer either
 CHUNK = 50  # steps a click where a run goes on by clicks
+MOVE_OTHERS = ("method", "schedule", "block")
 
 
 class Board:
@@ -180,8 +181,12 @@ class Board:
             control.observe(lambda change, name=name: self._ask(name, change["new"]), "value")
 
     def _ask(self, name: str, value: Any) -> None:
-        if self._follows != threading.get_ident():
-            self._try(lambda: self._session.ask(name, value))
+        if self._follows == threading.get_ident():
+            return
+        asked = self._try(lambda: self._session.ask(name, value))
+        # A slider may come a thousand times a second: only what moves others too is followed.
+        if asked != {name: value} or name in MOVE_OTHERS:
+            self.follow()
 
     def _undo(self, _: Any) -> None:
         self._try(self._session.undo)
@@ -191,16 +196,17 @@ class Board:
         if self._follows != threading.get_ident():
             self._session.pause() if change["new"] else self._session.resume()
 
-    def _try(self, ask: Callable[[], object]) -> None:
-        """What cannot be had is said, and the widgets show what is asked for as before."""
+    def _try(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` returns; or None, where it is refused, and the reason is said."""
         try:
-            ask()
+            asked = ask()
         except ValueError as refusal:
             said = html_text(f"Not changed: {refusal}.")
             self.refusal.value = f'<span role="alert">{said}</span>'
-        else:
+            return None
+        if self.refusal.value:
             self.refusal.value = ""
-        self.follow()
+        return asked
 
     def _show_more(self, change: dict[str, Any]) -> None:
         self.steering.widget.layout.display = "" if change["new"] else "none"

@@ -289,7 +289,7 @@ class LiveTraining:
         return seconds
 
     def _state(self) -> str:
-        done = len(self.session.lead.records)
+        done = self.session.lead.num_steps
         if self._driver.error is not None:
             error = self._driver.error
             return f"Failed after {done} steps: {type(error).__name__}: {error}."

@@ -66,23 +66,22 @@ class LiveView:
 
     def read(self) -> None:
         """Take in what the session has done since the last call."""
-        session = self._session
-        if session.num_returns != self._num_returns:
-            self._num_returns = session.num_returns
+        num_returns, unread = self._session.take_unread()
+        if num_returns != self._num_returns:
+            self._num_returns = num_returns
             self.picture.clear()
             self._begin()
-        for place, (arm, summary) in enumerate(zip(session.arms, self.summaries, strict=True)):
-            new = arm.records[len(summary.course) :]
+        for place, (new, summary) in enumerate(zip(unread, self.summaries, strict=True)):
             for record in new:
                 summary.add(record)
-            self.picture.add(place, new, session.controls.log)
+            self.picture.add(place, new, self._session.controls.log)
         self._show_plan()
 
     def doing(self, *, is_held: bool) -> str:
         """What goes on, in a sentence."""
         session = self._session
         if is_held:
-            return f"Paused before step {len(session.lead.records) + 1}."
+            return f"Paused before step {session.lead.num_steps + 1}."
         values = session.controls.values()
         if not values["dropping"]:
             return "Training at full depth."

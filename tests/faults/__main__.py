@@ -18,7 +18,7 @@ from faults.outcome import Outcome
 from benchmarks.faults import FILE, FaultResults, load_faults, rows
 from benchmarks.report import plain_table
 
-# Module -> how often, in full and in short. Of streamed: MiB; of steady: steps.
+# Module -> how often, in full and in short. Of streamed: MiB; of steady ones: steps.
 FAULTS: dict[str, tuple[int, int]] = {
     "killed": (50, 3),
     "killed_saves": (200, 10),
@@ -26,12 +26,14 @@ FAULTS: dict[str, tuple[int, int]] = {
     "hostile": (200, 12),
     "full_disk": (60, 5),
     "interrupted": (200, 7),
+    "steered": (200, 4),
     "killed_rank": (10, 1),
     "racing": (20, 5),
     "fuzzed": (2100, 150),
     "corpora": (100, 20),
     "streamed": (10_240, 64),
     "steady": (10_000, 200),
+    "steady_panel": (10_000, 200),
     "twice": (2, 2),
 }
 NOWHERE = Path(os.devnull)

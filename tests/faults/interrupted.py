@@ -36,6 +36,11 @@ ACTIVITIES = {  # code, and within how many milliseconds of its beginning it is 
     "sensitivities": ("I.sensitivities()", 400),
     "pilot": ("I.pilot(folder)", 400),
     "panel": ('I.panel(folder).start("thread"); print("began"); await I.HERE.panel.wait()', 400),
+    "race": (
+        'I.panel(folder, against="none").start("thread"); print("began"); '
+        "await I.HERE.panel.wait()",
+        400,
+    ),
 }
 INTERRUPTED = ("KeyboardInterrupt", "TrainingInterrupted", "CancelledError")
 CARRY_ON_EVERY = 5
@@ -96,14 +101,7 @@ class Tally:
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
     """`num` interrupts of a kernel; and for each 40 of them, one Ctrl-C and one SIGTERM."""
     began, draw, tally = time.perf_counter(), random.Random(seed), Tally()
-    folder.mkdir(parents=True, exist_ok=True)
-    with running_kernel() as kernel:
-        kinds = [list(ACTIVITIES)[n % len(ACTIVITIES)] for n in range(num)]
-        draw.shuffle(kinds)
-        pieces = {kind: Piece(kind, folder) for kind in ACTIVITIES}
-        for kind in kinds:
-            while not interrupt(kernel, pieces[kind], draw, tally):
-                tally.met["too late, and not counted"] += 1
+    interrupt_kernel(num, tuple(ACTIVITIES), folder, draw, tally)
     with nursery(folder) as lives:
         for number in range(num // SIGNALS_EVERY):
             for sign in ENDINGS:
@@ -116,6 +114,20 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         seconds=time.perf_counter() - began,
         figures=dict(tally.met),
     )
+
+
+def interrupt_kernel(
+    num: int, kinds: tuple[str, ...], folder: Path, draw: random.Random, tally: Tally
+) -> None:
+    """`num` interrupts of one kernel, over these activities in a drawn order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with running_kernel() as kernel:
+        order = [kinds[n % len(kinds)] for n in range(num)]
+        draw.shuffle(order)
+        pieces = {kind: Piece(kind, folder) for kind in kinds}
+        for kind in order:
+            while not interrupt(kernel, pieces[kind], draw, tally):
+                tally.met["too late, and not counted"] += 1
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from faults.worker import SENSITIVITY, Job, Source, checkpoint_config, make_part
 from torch import nn
 
 from sbldlib.dropping.skipping import attach
+from sbldlib.live.session import LEAD
 from sbldlib.losses import evaluate_loss
 from sbldlib.methods import make_method
 from sbldlib.methods.pilot import run_pilot
@@ -36,6 +37,7 @@ JOBS = {
     "saving": Job(steps=60, every_steps=1, evaluate_every=0, keep_best=False, width=64),
     "paused": Job(steps=40, every_steps=0, evaluate_every=0, keep_best=False),
     "panel": Job(steps=200, every_steps=0, evaluate_every=0, keep_best=False),
+    "race": Job(steps=100, every_steps=0, evaluate_every=0, keep_best=False),
 }
 NUM_EVALUATED = 60  # batches: an evaluation takes longer than the steps between two
 PILOT = TrainConfig(budget=Budget(steps=40))
@@ -128,9 +130,9 @@ def pilot(folder: str | None) -> dict[str, Any]:
     return {"baseline": data.baseline_losses, "dropping": data.dropping_losses}
 
 
-def panel(folder: str | None) -> LiveTraining:
+def panel(folder: str | None, *, against: str | None = None) -> LiveTraining:
     """A panel that has not started; `training` knows what its run comes to."""
-    parts = make_parts(replace(JOBS["panel"], folder=folder))
+    parts = make_parts(replace(JOBS["panel" if against is None else "race"], folder=folder))
     made = LiveTraining(
         parts.model,
         Source(0),
@@ -139,9 +141,10 @@ def panel(folder: str | None) -> LiveTraining:
         sensitivity_data=SENSITIVITY,
         method="uniform",
         saving=0.2,
+        against=against,
         folder=folder,
     )
-    where = None if folder is None else Path(folder)
+    where = None if folder is None else Path(folder) / (LEAD if against else "")
     put_here(model=parts.model, optimizer=parts.optimizer, folder=where, panel=made)
     return made
 
@@ -150,20 +153,22 @@ def panel_came_to() -> dict[str, Any]:
     """What the panel's run came to."""
     assert HERE.panel is not None and HERE.model is not None and HERE.optimizer is not None
     told = found(HERE.panel.record(), HERE.model, HERE.optimizer)
-    return {name: told[name] for name in ("losses", "layers", "weights", "optimizer", "inexact")}
+    told = {name: told[name] for name in ("losses", "layers", "weights", "optimizer", "inexact")}
+    rivals = list(HERE.panel.records().values())[1:]
+    return {**told, "rivals": [rival.losses for rival in rivals]}
 
 
-def run_panel(folder: str | None) -> dict[str, Any]:
+def run_panel(folder: str | None, *, against: str | None = None) -> dict[str, Any]:
     """The panel's run to its end, with nobody at it."""
-    panel(folder).start("inline")
+    panel(folder, against=against).start("inline")
     return panel_came_to()
 
 
 def to_the_end(kind: str, folder: str | None) -> dict[str, Any]:
     """Do an activity without being interrupted; with no folder, what it should come to."""
     with contextlib.redirect_stdout(None):
-        if kind == "panel":
-            return run_panel(folder)
+        if kind in ("panel", "race"):
+            return run_panel(folder, against=None if kind == "panel" else "none")
         if kind == "pilot":
             return pilot(folder)
         return sensitivities() if kind == "sensitivities" else training(kind, folder)

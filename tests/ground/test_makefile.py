@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = [
     "lab",
     "test",
+    "test-colab",
     "check",
     "demo",
     "notebooks",
@@ -23,6 +24,7 @@ TARGETS = [
     "clean",
     "help",
 ]
+READ = ["Makefile", "pyproject.toml", "constraints.txt", "requirements-colab.txt"]
 # What the recipes call beside Python. A PATH of these alone hides the machine's own Pythons.
 TOOLS = [
     "awk",
@@ -61,7 +63,7 @@ class Folder:
         self.tools = path / "tools"
         self.path.mkdir()
         self.tools.mkdir()
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        for name in READ:
             shutil.copy(ROOT / name, self.path)
         for tool in TOOLS:
             (self.tools / tool).symlink_to(str(shutil.which(tool)))
@@ -220,7 +222,51 @@ def test_test_says_loudly_what_it_skips(folder: Folder) -> None:
     assert [call for call in folder.asked if call.startswith("-m pytest tests --ignore")]
 
 
-@pytest.mark.parametrize("failing", ["-m ruff check", "-m pyright", "-m pytest tests", "--nbval"])
+def test_colabs_kernel_goes_before_our_own_and_is_installed_once(folder: Folder) -> None:
+    folder.add_python("python3")
+    (folder.path / "notebooks").mkdir()
+    (folder.path / "notebooks/08_sbld_live.ipynb").write_text("{}")
+    first = folder.make("test-colab")
+    assert first.returncode == 0, first.stderr
+    ours, colabs = folder.installs()
+    assert "--constraint constraints.txt" in ours
+    assert "constraints.txt" not in colabs and "--no-deps" in colabs
+    assert colabs.endswith("--target .venv/colab --requirement requirements-colab.txt")
+    assert [call for call in folder.asked if "--nbval-lax" in call] == [
+        f"-m pytest {FLAGS} notebooks/08_sbld_live.ipynb"
+    ]
+    assert folder.asked[-1] == "-m pytest tests/colab -r s"
+    assert folder.make("test-colab").returncode == 0
+    assert not folder.installs()
+    changed = folder.path / "requirements-colab.txt"
+    os.utime(changed, ((folder.path / ".venv/.stamp-colab").stat().st_mtime + 5,) * 2)
+    folder.make("test")
+    assert folder.installs() == [colabs]
+
+
+FLAGS = "--nbval-lax --nbval-current-env --nbval-cell-timeout=120"
+
+
+def test_colabs_packages_are_pinned_and_are_those_that_are_tested() -> None:
+    lines = (ROOT / "requirements-colab.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins)
+    found = dict(pins)
+    assert list(found) == sorted(found) and len(found) == len(pins)
+    named = ("ipykernel", "ipywidgets", "ipython")
+    assert [found[name] for name in named] == ["6.17.1", "7.7.1", "7.34.0"]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "-m ruff check",
+        "-m pyright",
+        "-m pytest tests --ignore",
+        "--nbval",
+        "--target",
+    ],
+)
 def test_any_failure_fails_the_whole(folder: Folder, failing: str) -> None:
     folder.add_python("python3")
     python = folder.tools / "python3"

@@ -91,7 +91,7 @@ def steered(scenario, **options):
 
 
 def num_steps(panel) -> int:
-    return len(panel.session.lead.records)
+    return panel.session.lead.num_steps
 
 
 def test_sync_run_is_the_plain_training_loop():

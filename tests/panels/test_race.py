@@ -164,11 +164,11 @@ def test_one_step_is_one_step_of_each_arm():
         panel.board.pause.value = True
         await until(lambda: panel.session.is_paused)
         await asyncio.sleep(0.3)
-        before = [len(arm.records) for arm in panel.session.arms]
+        before = [arm.num_steps for arm in panel.session.arms]
         panel.board.step.click()
-        await until(lambda: len(panel.session.arms[1].records) == before[0] + 1)
+        await until(lambda: panel.session.arms[1].num_steps == before[0] + 1)
         await asyncio.sleep(0.3)
-        assert [len(arm.records) for arm in panel.session.arms] == [before[0] + 1] * 2
+        assert [arm.num_steps for arm in panel.session.arms] == [before[0] + 1] * 2
         assert panel.session.is_paused and panel.board.pause.value is True
 
     steered(scenario, against="none")
@@ -189,13 +189,13 @@ def test_a_run_by_clicks_goes_on_with_each_and_is_over_at_its_end():
     assert panel.board.chunk.layout.display == "" and panel.board.pause.layout.display == "none"
     assert "chunked" in panel.board.driver.value
     panel.board.chunk.click()
-    assert [len(arm.records) for arm in panel.session.arms] == [50, 50]
+    assert [arm.num_steps for arm in panel.session.arms] == [50, 50]
     assert "Paused before step 51." in panel.text
     with pytest.raises(RuntimeError, match="no record yet"):
         panel.record()
     panel.board.saving.value = 0.1
     panel.board.step.click()
-    assert len(panel.session.lead.records) == 51
+    assert panel.session.lead.num_steps == 51
     panel.board.chunk.click()
     panel.board.chunk.click()
     assert "Finished after 70 steps." in panel.text
