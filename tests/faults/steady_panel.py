@@ -17,9 +17,10 @@ from faults.worker import SENSITIVITY, Job, Source, make_parts
 
 from sbldlib.panels.live import LiveTraining
 from sbldlib.storage.files import write_atomically
+from sbldlib.training.checkpoints import CheckpointConfig
 from sbldlib.training.config import Budget, TrainConfig
 
-FAULT = "many steps below a live panel"
+FAULT = "many steps in a folder, below a live panel"
 PROMISE = "memory at the end within 2 % of that after warming up, as many files and threads open"
 LOOK_SECONDS = 0.02
 
@@ -58,6 +59,8 @@ async def _watched(steps: int, seed: int, write: str) -> None:
         config=config,
         sensitivity_data=SENSITIVITY,
         saving=0.2,
+        folder=Path(write).parent / "run",
+        checkpoints=CheckpointConfig(every_steps=max(10, steps // 100)),
     ).start("thread")
     looks: dict[str, tuple[float, int, int]] = {}
     began = time.perf_counter()
