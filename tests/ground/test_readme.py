@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import importlib.util
 import inspect
 import re
@@ -101,18 +103,29 @@ def test_section_is_replaced_and_the_rest_kept():
     assert make.with_section(text, "x", "new") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
 
 
-def test_the_snippet_runs(capsys):
-    snippet = re.search(r"```python\n(.*?)```", README, re.S)
-    assert snippet is not None
+def test_the_snippets_run_one_after_the_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(snippets) == 3
     generator = torch.Generator().manual_seed(0)
     tokens = [torch.randint(0, 16, (2, 9), generator=generator) for _ in range(3)]
     model = sbldlib.GPT(
         sbldlib.GPTConfig(vocabulary_size=16, context_length=8, num_layers=4, num_heads=2, width=16)
     )
     space = {"model": model, "batches": [(t[:, :-1], t[:, 1:]) for t in tokens]}
-    exec(snippet[1], space)
+
+    def run(snippet: str) -> None:
+        code = compile(snippet, "README", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if (awaited := eval(code, space)) is not None:
+            asyncio.run(awaited)
+
+    run(snippets[0])
     assert 0.1 < space["run"].realised_drop < 0.3
     assert f"{space['run'].losses[-1]}" in capsys.readouterr().out
+    run(snippets[1])
+    assert len(space["run"]) == len(space["twin"]) and space["twin"].realised_drop == 0
+    run(snippets[2])
+    assert (tmp_path / "data" / "runs" / "mine" / "run.json").exists()
 
 
 def test_comparison_tables_are_the_results_s():
