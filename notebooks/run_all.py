@@ -39,7 +39,7 @@ def run(path: Path, *, timeout_seconds: int = 1800) -> int:
 
 def main() -> None:
     """Run the notebooks named, or all of them."""
-    os.environ.setdefault("SBLD_PANEL", "sync")  # nobody is here to steer
+    os.environ.setdefault("SBLD_PANEL", "inline")  # nobody is here to steer
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     paths = parser.parse_args().notebooks or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))

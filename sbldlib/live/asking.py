@@ -9,10 +9,11 @@ from torch import nn
 
 from ..dropping.schedules import tabulate
 from ..dropping.skipping import attach
+from ..errors import check_choice
 from ..methods import METHODS, LayerDropping
 from ..records import SensitivityData
 from .dropping import LiveDropping
-from .values import CONTROLS, MAX_SAVING, check_value
+from .values import CONTROLS, MAX_SAVING, SHARED, check_value
 
 SAVING_STEP = 0.05
 MOST_KNOWN = 1000
@@ -46,6 +47,15 @@ class Asking:
     def value(self, name: str, value: Any) -> Any:
         """The value as the controls hold it, or ValueError."""
         return check_value(name, value, num_layers=self.num_layers)
+
+    def first_values(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """All values of a run that begins with these; ValueError where it could not."""
+        values = {**CONTROLS, **SHARED}
+        for name, value in asked.items():
+            values[name] = self.value(name, value)
+        self.check(values)
+        check_choice("method", values["method"], self.offered)  # the switch is there for "none"
+        return values
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise ValueError where a run with these values could not go on."""

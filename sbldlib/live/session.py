@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import check_choice, check_path, unknown_name
+from ..errors import check_choice, check_path
 from ..measure import count_saved_bytes, first_tensor
 from ..records import SensitivityData, StepRecord
 from ..training.controls import STOP, Controls, LogEntry
@@ -25,12 +24,12 @@ from ..training.run import batch_source
 from .arm import Arm, Setting
 from .asking import Asking
 from .dropping import LiveDropping
+from .pace import Pace
 from .record import LiveRecord
-from .values import CONTROLS, SHARED, STEPS_PER_SECOND
+from .values import CONTROLS, SHARED
 
 LEAD, RIVAL = "lead", "rival"
 STEERED, FULL_DEPTH = "steered", "full depth"
-_PACE_SECONDS = 0.02  # between looks at a speed limit
 
 
 class LiveSession:
@@ -88,14 +87,14 @@ class LiveSession:
         self.asking = Asking(model, sensitivity_data=sensitivity_data, num_steps=self.num_steps)
         self.saved_bytes = count_saved_bytes(model, first, loss=setting.loss)
         self.sensitivity_data, self.seed = sensitivity_data, seed
-        self._resume, self._is_paced = resume, replay is None
+        self._resume = resume
         self.against = against if against is None else self._rival_method(against)
         known = self.asking.offered
         default = "sbld" if "sbld" in known else "uniform"
-        self.start = self._first_values({"method": default, **(values or {})})
+        self.start = self.asking.first_values({"method": default, **(values or {})})
         self.folder = None if folder is None else check_path("folder", folder)
         self.num_returns, self._return_to = 0, None
-        self._is_lead_over, self._lead_began = False, 0.0
+        self._is_lead_over = False
         self._reading = threading.Lock()
 
         def arm(name: str, part: str, own: tuple[nn.Module, Any], controls: Controls) -> Arm:
@@ -109,6 +108,7 @@ class LiveSession:
             )
 
         controls = Controls(self.start, replay=() if replay is None else replay)
+        self._pace = Pace(controls) if replay is None else None
         self.arms: tuple[Arm, ...] = (arm(STEERED, LEAD, (model, optimizer), controls),)
         if against is not None:
             # Copied together, so that the copied optimiser holds the copied weights.
@@ -259,7 +259,8 @@ class LiveSession:
             while going:
                 place = min(going, key=lambda place: (self.arms[place].progress, place))
                 if place == 0:
-                    self._keep_pace()
+                    if self._pace is not None:
+                        self._pace.keep()
                 else:
                     self._follow()
                 record = next(going[place], None)
@@ -290,30 +291,9 @@ class LiveSession:
             **{name: values[name] for name in SHARED},
         }
 
-    def _first_values(self, asked: dict[str, Any]) -> dict[str, Any]:
-        values = {**CONTROLS, **SHARED}
-        for name, value in asked.items():
-            values[name] = self.asking.value(name, value)
-        if values["method"] == "none":
-            raise unknown_name("method", "none", self.asking.offered)
-        self.asking.check(values)
-        return values
-
     def _rival_method(self, name: str) -> str:
         known = ("none", *self.asking.offered)
         return check_choice("against", name, known)
 
     def _shared_checkpoints(self) -> set[int]:
         return set.intersection(*(set(arm.checkpoints()) for arm in self.arms))
-
-    def _keep_pace(self) -> None:
-        """Wait as the speed limit says, in short looks, for it may change meanwhile."""
-        controls = self.controls
-        while self._is_paced and not controls.is_stopping:
-            limit = controls.wanted[STEPS_PER_SECOND]
-            if not limit:
-                break
-            if controls.is_paused or time.monotonic() - self._lead_began >= 1 / limit:
-                break
-            time.sleep(_PACE_SECONDS)
-        self._lead_began = time.monotonic()

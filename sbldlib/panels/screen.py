@@ -10,6 +10,7 @@ from .view import LiveView
 
 REFRESH_SECONDS = 1 / 3
 DRAWING_SHARE = 0.015  # of the time; where a drawing takes longer, there are fewer of them
+SPARING_SECONDS = 0.5  # who asks for fewer refreshes than that spends a smaller share on drawing
 DRAWING_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
 
 
@@ -26,6 +27,7 @@ class Screen:
         """
         self._view, self._board, self._state = view, board, state
         self._refresh_seconds = refresh_seconds
+        self._share = DRAWING_SHARE * min(1.0, SPARING_SECONDS / refresh_seconds)
         self.begin()
 
     def begin(self) -> None:
@@ -37,7 +39,7 @@ class Screen:
         self._view.read()
         self._board.follow()
         self.write()
-        allowed = DRAWING_SHARE * (time.monotonic() - self._began) + DRAWING_CREDIT_SECONDS
+        allowed = self._share * (time.monotonic() - self._began) + DRAWING_CREDIT_SECONDS
         if is_over or (self._view.progress > 0 and self._drawing_seconds <= allowed):
             self.draw()
         if is_over:

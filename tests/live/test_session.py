@@ -201,8 +201,8 @@ def test_a_speed_limit_holds_and_ends_at_once(monkeypatch):
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("sbldlib.live.session.time.monotonic", lambda: now)
-    monkeypatch.setattr("sbldlib.live.session.time.sleep", sleep)
+    monkeypatch.setattr("sbldlib.live.pace.time.monotonic", lambda: now)
+    monkeypatch.setattr("sbldlib.live.pace.time.sleep", sleep)
     steps = iter(session.steps())
     session.ask("steps_per_second", 5)
     began = []
