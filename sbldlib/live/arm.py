@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import next_token_loss
+from ..losses import device_of, next_token_loss
 from ..records import RunRecord, StepRecord
 from ..storage.settings import read_signed, write_signed
 from ..training.callbacks import Callback
@@ -23,6 +23,7 @@ from ..training.folder import ANALYSIS, RECORD
 from ..training.ledger import read_ledger
 from ..training.loop import Evaluation, train_steps
 from ..training.record import make_run_record
+from .draws import OwnDraws
 from .dropping import LiveDropping
 
 SAMPLES = "samples.json"
@@ -72,6 +73,7 @@ class Arm:
         self._kept: list[StepRecord] | None = [] if folder is None else None
         self._unread: deque[StepRecord] = deque()
         self._optimizer, self._setting, self._folder = optimizer, setting, folder
+        self._draws = OwnDraws(device_of(model))
 
     @property
     def progress(self) -> float:
@@ -93,6 +95,20 @@ class Arm:
         self._unread.clear()
         if self._kept is not None:
             self._kept.clear()
+
+    def going(self, resume: str | int) -> Generator[StepRecord, None, None]:
+        """`steps`, each with this arm's own random state, and so is the end."""
+        steps = self.steps(resume)
+        try:
+            while True:
+                with self._draws.here():
+                    record = next(steps, None)
+                if record is None:
+                    return
+                yield record
+        finally:
+            with self._draws.here():
+                steps.close()
 
     def steps(self, resume: str | int) -> Generator[StepRecord, None, None]:
         """Train; the steps that the folder has already are there at once, and not yielded."""

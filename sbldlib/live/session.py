@@ -253,7 +253,7 @@ class LiveSession:
         self._is_lead_over = False
         with ExitStack() as stack:
             going = {
-                place: stack.enter_context(closing(arm.steps(resume)))
+                place: stack.enter_context(closing(arm.going(resume)))
                 for place, arm in enumerate(self.arms)
             }
             while going:

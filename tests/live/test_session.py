@@ -285,3 +285,34 @@ def test_records_are_kept_in_the_folder_and_in_memory_alike(tmp_path):
     assert kept.lead.record().losses == free.lead.record().losses
     assert RunRecord.load(tmp_path / "run.json") == kept.lead.record()
     assert len(read_ledger(tmp_path)) == 12
+
+
+class Noisy(Source):
+    """Batches whose tokens are noisy by torch's global generator, as dropout is."""
+
+    def batch(self, step, micro_batch=0):
+        inputs_BT, targets_BT = super().batch(step, micro_batch)
+        noise_BT = torch.randint(0, 2, inputs_BT.shape) if step else torch.zeros_like(inputs_BT)
+        return (inputs_BT + noise_BT) % 32, targets_BT
+
+
+def test_what_one_arm_draws_from_global_state_does_not_move_the_other(tmp_path):
+    def lead_losses(**options):
+        torch.manual_seed(7)
+        session = make_session(data=Noisy(), **options)
+        before = torch.get_rng_state()
+        run(session)
+        assert torch.equal(torch.get_rng_state(), before)  # nor what is outside
+        return [record.loss_nats for record in session.lead.records]
+
+    alone = lead_losses()
+    assert lead_losses(against="none") == alone == lead_losses(against="uniform")
+    torch.manual_seed(7)
+    first = make_session(data=Noisy(), against="none", folder=tmp_path)
+    steps = first.steps()
+    for _ in range(9):  # the lead is a step ahead
+        next(steps)
+    steps.close()
+    torch.manual_seed(123)
+    again = run(make_session(data=Noisy(), against="none", folder=tmp_path))
+    assert [record.loss_nats for record in again.lead.records] == alone
