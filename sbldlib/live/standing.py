@@ -42,7 +42,7 @@ class Standing:
     def line(self, names: Sequence[str]) -> str:
         """In words."""
         amount = AMOUNTS[self.against](self.spent)
-        of = "on new text, at full depth" if self.measure else "in training, at the depth that ran"
+        of = "on new text, all layers on" if self.measure else "in training, of the layers that ran"
         first, second = (
             f"{name} {loss:.3f}" for name, loss in zip(names, self.losses, strict=True)
         )

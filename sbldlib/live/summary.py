@@ -130,23 +130,35 @@ class RunSummary:
             measured: share of the time that a full-depth run beside this one took more; else it is
                 estimated, see `price`.
         """
-        parts = [f"layers left out {self.realised_drop:.0%}"]
-        parts.append(f"FLOPs saved {self.flops_saved:.0%}, the ceiling of the time saved")
+        parts = [f"layers left out {percent(self.realised_drop)}"]
+        parts.append(f"FLOPs saved {percent(self.flops_saved)}, the ceiling of the time saved")
         share, seconds = self.time_saved, self.seconds_saved
         if measured is not None:
-            parts.append(f"time saved {measured:.0%}, measured beside full depth")
+            parts.append(f"time saved {percent(measured)}, measured beside full depth")
         elif share is not None and seconds is not None:
-            parts.append(f"time saved about {share:.0%} ({seconds:.1f} s)")
+            parts.append(f"time saved about {percent(share)} ({round(seconds, 1) + 0:.1f} s)")
         if self.memory_saved is not None:
-            parts.append(f"memory for backward passes saved {self.memory_saved:.0%}, on average")
+            parts.append(
+                f"memory for backward passes saved {percent(self.memory_saved)}, on average"
+            )
         return " · ".join(parts)
 
-    def results(self) -> str:
-        """The newest evaluations in words; empty where there is none."""
+    def results(self, *, but: str = "") -> str:
+        """The newest evaluations in words; empty where there is none.
+
+        Args:
+            but: the name of one that is said elsewhere.
+        """
         return " · ".join(
             f"{name.replace('_', ' ')} {shown_result(name, value)}"
             for name, value in self._evaluations.items()
+            if name != but
         )
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, never "-0%"."""
+    return f"{round(share, 2) + 0:.0%}"
 
 
 def shown_result(name: str, value: float) -> str:

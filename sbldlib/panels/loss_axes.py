@@ -49,7 +49,7 @@ class LossAxes:
             line.set(linewidth=2.2, animated=True)
         self._marks = mark_lines(axes)
         self._marks.set(animated=False, zorder=1)  # below the legend; they come with new axes only
-        self.moving = (self._raw, *reversed(self._means))
+        self.moving = (self._raw, *self._means)  # a dashed rival shows above the lead
         axes.set_title("Training loss, nats per token", pad=18)
         axes.legend(
             handles=[*self._means, self._raw],

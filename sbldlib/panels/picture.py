@@ -24,7 +24,7 @@ from .png import encode_png
 from .thinned import ThinnedRun
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 6.4, 6.6, 120
-WIDTH_PIXELS = 640  # as shown: a page has about 100 to the inch
+WIDTH_PIXELS = 720  # as shown: a page has about 100 to the inch
 # Left, bottom, width, height of each part, as shares of the figure.
 TOP, MIDDLE = (0.09, 0.665, 0.875, 0.265), (0.09, 0.37, 0.875, 0.175)
 BOTTOM_LEFT, BOTTOM_RIGHT = (0.09, 0.08, 0.315, 0.175), (0.63, 0.08, 0.335, 0.175)

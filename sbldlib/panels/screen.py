@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -11,7 +12,8 @@ from .view import LiveView
 REFRESH_SECONDS = 1 / 3
 DRAWING_SHARE = 0.015  # of the time; where a drawing takes longer, there are fewer of them
 SPARING_SECONDS = 0.5  # who asks for fewer refreshes than that spends a smaller share on drawing
-DRAWING_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
+MOST_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
+MOST_CHARGED = 2.0  # times the cheapest drawing: one with new axes must not stop the next for long
 
 
 class Screen:
@@ -28,19 +30,26 @@ class Screen:
         self._view, self._board, self._state = view, board, state
         self._refresh_seconds = refresh_seconds
         self._share = DRAWING_SHARE * min(1.0, SPARING_SECONDS / refresh_seconds)
-        self.begin()
+        self._cheapest_seconds, self._credit_seconds = math.inf, 0.0
+        self._reckoned_at = time.monotonic()
 
     def begin(self) -> None:
-        """Reckon the time from here."""
-        self._began, self._drawing_seconds = time.monotonic(), 0.0
+        """Draw the empty axes, and reckon the time from here."""
+        self._cheapest_seconds = math.inf
+        self.draw()
+        self._cheapest_seconds = math.inf
+        self._credit_seconds, self._reckoned_at = MOST_CREDIT_SECONDS, time.monotonic()
 
     def refresh(self, *, is_over: bool) -> float:
         """Show what is new; returns the seconds until it should be called again."""
         self._view.read()
         self._board.follow()
         self.write()
-        allowed = self._share * (time.monotonic() - self._began) + DRAWING_CREDIT_SECONDS
-        if is_over or (self._view.progress > 0 and self._drawing_seconds <= allowed):
+        now = time.monotonic()
+        self._credit_seconds += self._share * (now - self._reckoned_at)
+        self._credit_seconds = min(self._credit_seconds, MOST_CREDIT_SECONDS)
+        self._reckoned_at = now
+        if is_over or (self._view.progress > 0 and self._credit_seconds >= 0):
             self.draw()
         if is_over:
             self._board.close()
@@ -65,4 +74,6 @@ class Screen:
         """Renew the picture."""
         began = time.thread_time()
         self._board.image.value = self._view.picture.png()
-        self._drawing_seconds += time.thread_time() - began
+        seconds = time.thread_time() - began
+        self._cheapest_seconds = min(self._cheapest_seconds, seconds)
+        self._credit_seconds -= min(seconds, MOST_CHARGED * self._cheapest_seconds)

@@ -95,12 +95,15 @@ class LiveView:
             return found
         courses = [each.course for each in self.summaries]
         found.append(summary.savings(measured=self._time_saved(courses)))
+        said = ""
         if self._session.is_race:
             names = [arm.name for arm in self._session.arms]
             stand = standing(courses, against=self.against, measure=VALIDATION_LOSS)
-            found += [] if stand is None else [f"Race, {stand.line(names)}"]
+            if stand is not None:
+                found.append(f"Race, {stand.line(names)}")
+                said = stand.measure
         for arm, each in zip(self._session.arms, self.summaries, strict=True):
-            if results := each.results():
+            if results := each.results(but=said):
                 found.append(f"{arm.name}: {results}")
         return found
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -36,11 +37,48 @@ class Lab:
         """The address of a notebook, token included."""
         return f"{self.address}/lab/tree/{notebook}?token={self.token}&reset"
 
-    def get(self, path: str) -> Any:
-        """The JSON that the server answers."""
-        request = f"{self.address}/{path}?token={self.token}"
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return json.load(answer)
+    def ask(self, path: str, method: str = "GET", content: Any = None) -> Any:
+        """The JSON that the server answers, or None where it has nothing to say."""
+        data = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(f"{self.address}/{path}", data, method=method)
+        request.add_header("Authorization", f"token {self.token}")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or "null")
+
+    def session(self, notebook: str) -> Any:
+        """What the server knows of a notebook's session; None where it has none."""
+        found = (each for each in self.ask("api/sessions") if each["path"] == notebook)
+        return next(found, None)
+
+    def begin(self, notebook: str, code: str) -> BlockingKernelClient:
+        """Start the kernel that a notebook will have, and let it run some code; waits for neither.
+
+        The connection that is returned has to be kept until the code has run.
+        """
+        kernel = {"kernel": {"name": "python3"}, "path": notebook, "name": "", "type": "notebook"}
+        self.ask("api/sessions", "POST", kernel)
+        client = self.client(notebook)
+        client.execute(code, silent=True, store_history=False)
+        return client
+
+    def end(self, notebook: str) -> None:
+        """End a notebook's kernel, without waiting for it."""
+        path = f"api/sessions/{self.session(notebook)['id']}"
+
+        def delete() -> None:
+            with contextlib.suppress(OSError):  # the server may have ended before
+                self.ask(path, "DELETE")
+
+        threading.Thread(target=delete, daemon=True).start()
+
+    def client(self, notebook: str) -> BlockingKernelClient:
+        """A connection of our own to a notebook's kernel."""
+        name = f"kernel-{self.session(notebook)['kernel']['id']}.json"
+        file = self.root / ".jupyter_runtime_dir" / name
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        return client
 
 
 @contextlib.contextmanager
@@ -65,7 +103,7 @@ def running_lab(root: Path, **environment: str) -> Iterator[Lab]:
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **own, **environment},
+            env={**os.environ, **own, **environment},
             start_new_session=True,
         )
     lab = Lab(f"http://127.0.0.1:{port}", token, root)
@@ -83,16 +121,12 @@ _FOLDERS = (
 
 
 @contextlib.contextmanager
-def kernel_of(lab: Lab) -> Iterator[Callable[[str], Any]]:
-    """A connection of our own to the notebook's kernel; gives `evaluate(expression)`.
+def kernel_of(lab: Lab, notebook: str) -> Iterator[Callable[[str], Any]]:
+    """A connection of our own to a notebook's kernel; gives `evaluate(expression)`.
 
     It uses a subshell, which answers while a cell is awaiting.
     """
-    kernel_id = lab.get("api/sessions")[0]["kernel"]["id"]
-    runtime = lab.root / ".jupyter_runtime_dir"
-    client = BlockingKernelClient(connection_file=str(runtime / f"kernel-{kernel_id}.json"))
-    client.load_connection_file()
-    client.start_channels()
+    client = lab.client(notebook)
     try:
         client.control_channel.send(client.session.msg("create_subshell_request"))
         subshell = client.get_control_msg(timeout=20)["content"]["subshell_id"]
@@ -135,7 +169,7 @@ def _free_port() -> int:
 def _answers(lab: Lab, process: subprocess.Popen, log: Path) -> bool:
     assert process.poll() is None, f"JupyterLab ended:\n{log.read_text()[-2000:]}"
     with contextlib.suppress(OSError):
-        return bool(lab.get("api/status"))
+        return bool(lab.ask("api/status"))
     return False
 
 

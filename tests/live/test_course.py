@@ -46,7 +46,7 @@ def test_at_equal_steps_and_at_equal_seconds_another_arm_may_be_ahead():
     by_seconds = standing([cheap, dear], against="seconds", measure="validation_loss")
     assert (by_seconds.spent, by_seconds.losses) == (20.0, (1.0, 1.9))
     assert by_seconds.line(["mine", "full depth"]) == (
-        "at 20.0 s each, loss on new text, at full depth: mine 1.000, full depth 1.900: "
+        "at 20.0 s each, loss on new text, all layers on: mine 1.000, full depth 1.900: "
         "mine ahead by 0.900"
     )
 
@@ -62,7 +62,7 @@ def test_between_two_evaluations_it_is_read_in_a_straight_line():
 def test_without_evaluations_it_is_the_training_loss_and_says_so():
     found = standing([course([3.0] * 5), course([2.0] * 5)], measure="validation_loss")
     assert (found.measure, found.losses) == ("", (3.0, 2.0))
-    assert "in training, at the depth that ran" in found.line(["a", "b"])
+    assert "in training, of the layers that ran" in found.line(["a", "b"])
     assert standing([course([3.0]), course([3.0])]).line(["a", "b"]).endswith("level")
     assert standing([Course(), course([2.0])]) is None
 

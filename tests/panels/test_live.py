@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -266,7 +267,27 @@ def test_drawing_takes_its_share_of_the_time_and_no_more(monkeypatch):
     panel._screen.begin()
     while now < 100:
         now += panel._screen.refresh(is_over=False)
-    assert 0.015 * 100 <= 0.1 * draws <= 0.015 * 100 + 0.15 + 0.1
+    assert 0.015 * 100 <= 0.1 * draws <= 0.015 * 100 + 0.15 + 2 * 0.1
+
+
+def test_a_costly_drawing_does_not_stop_the_next_for_long(monkeypatch):
+    panel = make_panel().start("inline")
+    now, cpu, drawn_at = 0.0, 0.0, []
+
+    def png() -> bytes:
+        nonlocal cpu
+        drawn_at.append(now)
+        cpu += 0.2 if len(drawn_at) % 5 == 0 else 0.015  # now and then with new axes
+        return b""
+
+    monkeypatch.setattr(panel.view.picture, "png", png)
+    monkeypatch.setattr("sbldlib.panels.screen.time.thread_time", lambda: cpu)
+    monkeypatch.setattr("sbldlib.panels.screen.time.monotonic", lambda: now)
+    panel._screen.begin()
+    while now < 60:
+        now += panel._screen.refresh(is_over=False)
+    waits = [later - sooner for sooner, later in pairwise(drawn_at)]
+    assert max(waits) < 2.5
 
 
 def test_every_control_has_a_name_and_the_state_is_announced():

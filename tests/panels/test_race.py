@@ -43,10 +43,10 @@ def test_the_text_says_who_is_ahead_and_what_was_saved():
     assert re.search(r"time saved -?\d+%, measured beside full depth", text)
     losses = [run.final["validation_loss"] for run in (lead, rival)]
     ahead = "steered" if losses[0] < losses[1] else "full depth"
-    said = f"Race, at 10 steps each, loss on new text, at full depth: steered {losses[0]:.3f}"
+    said = f"Race, at 10 steps each, loss on new text, all layers on: steered {losses[0]:.3f}"
     assert said in text and f"{ahead} ahead by {abs(losses[0] - losses[1]):.3f}" in text
     for run, name in ((lead, "steered"), (rival, "full depth")):
-        assert f"{name}: validation loss {run.final['validation_loss']:.3f}" in text
+        assert f"{name} {run.final['validation_loss']:.3f}" in text
     assert all(line in panel.board.numbers.value for line in text.splitlines()[1:])
 
 
