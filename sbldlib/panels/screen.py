@@ -13,7 +13,10 @@ REFRESH_SECONDS = 1 / 3
 DRAWING_SHARE = 0.015  # of the time; where a drawing takes longer, there are fewer of them
 SPARING_SECONDS = 0.5  # who asks for fewer refreshes than that spends a smaller share on drawing
 MOST_CREDIT_SECONDS = 0.15  # so that the first pictures, and a change, do not wait
-MOST_CHARGED = 2.0  # times the cheapest drawing: one with new axes must not stop the next for long
+# A drawing with new axes costs ten times as much: it must not stop the next one for long, unless
+# they come all the time. What goes beyond twice the cheapest is taken from a purse of its own.
+USUAL = 2.0
+PURSE_SHARE, MOST_IN_PURSE_SECONDS = 0.004, 0.3
 
 
 class Screen:
@@ -30,7 +33,7 @@ class Screen:
         self._view, self._board, self._state = view, board, state
         self._refresh_seconds = refresh_seconds
         self._share = DRAWING_SHARE * min(1.0, SPARING_SECONDS / refresh_seconds)
-        self._cheapest_seconds, self._credit_seconds = math.inf, 0.0
+        self._cheapest_seconds, self._credit_seconds, self._purse_seconds = math.inf, 0.0, 0.0
         self._reckoned_at = time.monotonic()
 
     def begin(self) -> None:
@@ -38,17 +41,15 @@ class Screen:
         self._cheapest_seconds = math.inf
         self.draw()
         self._cheapest_seconds = math.inf
-        self._credit_seconds, self._reckoned_at = MOST_CREDIT_SECONDS, time.monotonic()
+        self._credit_seconds, self._purse_seconds = MOST_CREDIT_SECONDS, MOST_IN_PURSE_SECONDS
+        self._reckoned_at = time.monotonic()
 
     def refresh(self, *, is_over: bool) -> float:
         """Show what is new; returns the seconds until it should be called again."""
         self._view.read()
         self._board.follow()
         self.write()
-        now = time.monotonic()
-        self._credit_seconds += self._share * (now - self._reckoned_at)
-        self._credit_seconds = min(self._credit_seconds, MOST_CREDIT_SECONDS)
-        self._reckoned_at = now
+        self._reckon()
         if is_over or (self._view.progress > 0 and self._credit_seconds >= 0):
             self.draw()
         if is_over:
@@ -76,4 +77,16 @@ class Screen:
         self._board.image.value = self._view.picture.png()
         seconds = time.thread_time() - began
         self._cheapest_seconds = min(self._cheapest_seconds, seconds)
-        self._credit_seconds -= min(seconds, MOST_CHARGED * self._cheapest_seconds)
+        beyond = max(0.0, seconds - USUAL * self._cheapest_seconds)
+        forgiven = min(beyond, self._purse_seconds)
+        self._purse_seconds -= forgiven
+        self._credit_seconds -= seconds - forgiven
+
+    def _reckon(self) -> None:
+        """What the time since the last look has brought in."""
+        now = time.monotonic()
+        elapsed, self._reckoned_at = now - self._reckoned_at, now
+        credit = self._credit_seconds + self._share * elapsed
+        purse = self._purse_seconds + PURSE_SHARE * elapsed
+        self._credit_seconds = min(credit, MOST_CREDIT_SECONDS)
+        self._purse_seconds = min(purse, MOST_IN_PURSE_SECONDS)

@@ -61,7 +61,7 @@ class Steering:
             "scope": _choice("Scope", (OWN, *SCOPES)),
             "rescale": _choice("Rescaling", (OWN, *RESCALES)),
             LEARNING_RATE_SCALE: _log_slider("Learning rate ×", *RANGES[LEARNING_RATE_SCALE]),
-            STEPS_PER_SECOND: _slider("Steps a second", *RANGES[STEPS_PER_SECOND], 1.0),
+            STEPS_PER_SECOND: _slider("Max steps/s", *RANGES[STEPS_PER_SECOND], 1.0),
         }
         self.layers = [
             widgets.ToggleButton(

@@ -18,7 +18,7 @@ def test_dark_page_narrow_page_and_tidy_columns(open_notebook):
     panel.control("Block list").wait_for()
     # Two columns: what is below each other begins and ends at one place.
     left = [edges(panel, name) for name in ("Schedule", "Scope", "Learning rate ×")]
-    right = [edges(panel, name) for name in ("Asked saving", "Draw", "Rescaling", "Steps a second")]
+    right = [edges(panel, name) for name in ("Asked saving", "Draw", "Rescaling", "Max steps/s")]
     assert apart(left) < 1 and apart(right) < 1 and left[0][1] < right[0][0]
     assert not panel.sticks_out()
 

@@ -40,7 +40,7 @@ def test_pause_single_steps_speed_back_and_stop(open_notebook):
 
 def speed_limited(panel, run) -> None:
     panel.button("More controls").click()
-    limit = float(panel.drag("Steps a second", -70))
+    limit = float(panel.drag("Max steps/s", -70))
     assert 1 <= limit < 25
     applied = run.change("steps_per_second", limit)
     at, began = run.num_steps()[0], time.monotonic()
