@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import check_range
 from ..records import LayerLists, Record
 from .allocation import DROP_MAX, lowest_mean_keep
+
+_HALVINGS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +64,22 @@ def dropping_left(
             can_hold=saving <= highest * (1 + 1e-12),
         )
     return found
+
+
+def last_accepted(attempt: Callable[[float], object], *, good: float, bad: float) -> float:
+    """The number nearest to `bad`, to a millionth of the way, that `attempt` takes.
+
+    Args:
+        attempt: raises ValueError from some number on, all the way to `bad`.
+        good: a number that it takes.
+        bad: one that it may refuse.
+    """
+    for _ in range(_HALVINGS):
+        middle = (good + bad) / 2
+        try:
+            attempt(middle)
+        except ValueError:
+            bad = middle
+        else:
+            good = middle
+    return good

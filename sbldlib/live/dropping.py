@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..dropping.allocation import Allocation
+from ..dropping.room import last_accepted
 from ..methods import LayerDropping, make_method
 from ..records import LayerLists, SensitivityData, StepRecord
 from ..training.callbacks import Callback, StepContext
@@ -16,7 +16,6 @@ from .values import CONTROLS, MEASURED, OWN, block_layers
 
 MOST_KEPT = 16  # methods that are made and stay: those in use, not all that a slider passed
 _SCHEDULED = ("pwegd_shape", "pwegd_scale", "pwegd_a1", "pwegd_a2")
-_BISECTIONS = 20
 
 
 class LiveDropping(Callback):
@@ -56,7 +55,7 @@ class LiveDropping(Callback):
             **known,
         )
         if name != "none" and values["schedule"] != OWN:
-            lowest = lowest_held(method.allocation)
+            lowest = last_accepted(method.allocation, good=1.0, bad=0.0)
             method.schedule = make_schedule(
                 values["schedule"], saving, lowest=lowest, values=values
             )
@@ -118,20 +117,6 @@ def lists_of(block: str, sensitivity_data: SensitivityData) -> LayerLists | None
         allow=tuple(layer for layer in ranking if layer not in layers),
         rule="by hand",
     )
-
-
-def lowest_held(allocation: Allocation) -> float:
-    """The least mean keep probability that an allocation can hold, to a millionth, from above."""
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        try:
-            allocation(middle)
-        except ValueError:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def _key(values: Mapping[str, Any]) -> tuple[Any, ...]:

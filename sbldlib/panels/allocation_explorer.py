@@ -14,6 +14,7 @@ from torch import nn
 
 from ..dropping.allocation import WEIGHTS, mean_keep_of
 from ..dropping.blocks import find_blocks
+from ..dropping.room import last_accepted
 from ..dropping.schedules import tabulate
 from ..errors import check_choice, check_positive_int, check_range
 from ..methods import METHODS, LayerDropping, make_method
@@ -25,7 +26,6 @@ from .explorer import Explorer, dropdown, show_only_where, slider
 MAX_SAVING = 0.9  # above what most methods hold: to be refused is part of what is seen
 MAX_LAYERS = 100  # a bar must be seen
 LABELS = ("never dropped", "may be dropped")
-_HALVINGS = 20  # of [0, 1], in search of the most that a method can save
 _POINTS = 101  # of the run at which a schedule is looked at
 _EFFECTS = {
     "skip": "",
@@ -136,16 +136,7 @@ def largest_saving(make: Callable[[float], LayerDropping]) -> float:
     Args:
         make: the method at a saving in [0, 1); raises ValueError above what its layers hold.
     """
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        try:
-            make(middle)
-        except ValueError:
-            high = middle
-        else:
-            low = middle
-    return math.floor(1e6 * low) / 1e6
+    return math.floor(1e6 * last_accepted(make, good=0.0, bad=1.0)) / 1e6
 
 
 def _count(subject: nn.Module | int) -> int:

@@ -32,6 +32,7 @@ DRIVERS = {
     "inline": "trains to the end before anything else happens: nothing can be steered meanwhile",
 }
 IN_A_THREAD = ("thread", "awaited")
+CHUNKED, INLINE = "chunked", "inline"
 NO_THREADS = "emscripten"  # Python in the browser
 BROKEN_IPYKERNEL = "7.0.0"
 FIRST_TO_SERVE = 7  # the ipykernel that handles a widget's message while a cell awaits

@@ -28,14 +28,12 @@ from ..training.config import TrainConfig
 from ..training.controls import Controls, LogEntry
 from ..training.loop import Evaluation
 from .board import Board
-from .driver import Driver, choose_driver, describe_driver, watch
+from .driver import CHUNKED, INLINE, Driver, choose_driver, describe_driver, watch
 from .export import save_live
 from .kernels import answer_widgets, kernel_here, wait_for
 from .picture import WIDTH_PIXELS
 from .screen import REFRESH_SECONDS, Screen
 from .view import LiveView
-
-CHUNKED, INLINE = "chunked", "inline"
 
 
 class LiveTraining:

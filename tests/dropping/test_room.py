@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbldlib.dropping.allocation import allocate
-from sbldlib.dropping.room import DroppingLeft, dropping_left
+from sbldlib.dropping.room import DroppingLeft, dropping_left, last_accepted
 from sbldlib.records import LayerLists
 
 
@@ -51,3 +51,20 @@ def test_lists_can_hold_what_the_allocation_can_hold(num_blocked, saving, drop_m
 def test_a_saving_out_of_range_is_named(saving):
     with pytest.raises(ValueError, match=rf"saving={saving} is outside \[0, 1\)"):
         dropping_left({"these": lists(2)}, saving)
+
+
+def test_the_last_number_that_is_taken_is_found_from_either_side():
+    def above(limit):
+        def attempt(number):
+            if number < limit:
+                raise ValueError("too low")
+
+        return attempt
+
+    lowest = last_accepted(above(0.3), good=1.0, bad=0.0)
+    assert 0.3 <= lowest < 0.3 + 1e-6
+    assert last_accepted(above(-1.0), good=1.0, bad=0.0) < 1e-6  # nothing is refused
+    highest = last_accepted(lambda number: above(-0.7)(-number), good=0.0, bad=1.0)
+    assert 0.7 - 1e-6 < highest <= 0.7
+    with pytest.raises(KeyError):
+        last_accepted({}.__getitem__, good=1.0, bad=0.0)  # another error is no refusal

@@ -38,12 +38,7 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         keep_best=False,
         script=tuple((at, "saving", None, (0.1, 0.2)[at // 500 % 2]) for at in range(0, num, 500)),
     )
-    with nursery(folder) as lives:
-        life = lives.start("faults.steady:watched", job=plain(job))
-        code = life.wait(seconds=3600)
-    failure = f"ended with {code}: {life.last}" if code else None
-    told = judge.read(result) if failure is None else {}
-    failure = failure or why_not_steady(told)
+    failure, told = looked_after("faults.steady:watched", folder, result, job=plain(job))
     return Outcome.of(
         FAULT,
         PROMISE,
@@ -52,6 +47,19 @@ def run(num: int, *, seed: int, folder: Path) -> Outcome:
         seconds=time.perf_counter() - began,
         figures={"steps": num, **told},
     )
+
+
+def looked_after(
+    task: str, folder: Path, result: Path, **given: Any
+) -> tuple[str | None, dict[str, Any]]:
+    """Let a task run to its end in a process of its own: why it is not steady, and what it told."""
+    with nursery(folder) as lives:
+        life = lives.start(task, **given)
+        code = life.wait(seconds=3600)
+    if code:
+        return f"ended with {code}: {life.last}", {}
+    told = judge.read(result)
+    return why_not_steady(told), told
 
 
 def why_not_steady(told: dict[str, Any]) -> str | None:

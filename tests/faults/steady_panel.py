@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faults import judge
-from faults.lives import num_threads, nursery
+from faults.lives import num_threads
 from faults.outcome import Outcome
-from faults.steady import WARM_UP, megabytes, num_files, why_not_steady
+from faults.steady import WARM_UP, looked_after, megabytes, num_files
 from faults.worker import SENSITIVITY, Job, Source, make_parts
 
 from sbldlib.panels.live import LiveTraining
@@ -22,18 +21,14 @@ from sbldlib.training.config import Budget, TrainConfig
 
 FAULT = "many steps in a folder, below a live panel"
 PROMISE = "memory at the end within 2 % of that after warming up, as many files and threads open"
-LOOK_SECONDS = 0.02
+LOOK_SECONDS, PAUSE_SECONDS = 0.02, 0.5
 
 
 def run(num: int, *, seed: int, folder: Path) -> Outcome:
     """`num` steps; one try."""
     began, result = time.perf_counter(), folder / "result.json"
-    with nursery(folder) as lives:
-        life = lives.start("faults.steady_panel:watched", steps=num, seed=seed, write=str(result))
-        code = life.wait(seconds=3600)
-    failure = f"ended with {code}: {life.last}" if code else None
-    told = judge.read(result) if failure is None else {}
-    failure = failure or why_not_steady(told)
+    given = {"steps": num, "seed": seed, "write": str(result)}
+    failure, told = looked_after("faults.steady_panel:watched", folder, result, **given)
     return Outcome.of(
         FAULT,
         PROMISE,
@@ -64,12 +59,15 @@ async def _watched(steps: int, seed: int, write: str) -> None:
     ).start("thread")
     looks: dict[str, tuple[float, int, int]] = {}
     began = time.perf_counter()
-    for share, when in ((WARM_UP, "after warming up"), (0.99, "at the end")):
+    for share, when in ((WARM_UP, "after warming up"), (0.95, "at the end")):
         while panel.session.lead.num_steps < share * steps:
             panel.board.saving.value = (0.1, 0.2)[panel.session.lead.num_steps // 500 % 2]
             await asyncio.sleep(LOOK_SECONDS)
+        panel.session.pause()  # or a checkpoint that is just being written is one file more
+        await asyncio.sleep(PAUSE_SECONDS)
         gc.collect()
         looks[when] = (megabytes(), num_files(), num_threads())
+        panel.session.resume()
     await panel.wait()
     told: dict[str, Any] = {"steps a second": round(steps / (time.perf_counter() - began))}
     for when, (memory, files, threads) in looks.items():

@@ -5,7 +5,7 @@ from small import Source, gpt
 
 from sbldlib.dropping.schedules import tabulate
 from sbldlib.dropping.skipping import attach
-from sbldlib.live.dropping import MOST_KEPT, LiveDropping, lists_of, lowest_held
+from sbldlib.live.dropping import MOST_KEPT, LiveDropping, lists_of
 from sbldlib.live.schedules import SCHEDULES
 from sbldlib.live.values import CONTROLS
 from sbldlib.methods import METHODS, make_method
@@ -188,14 +188,6 @@ def test_draws_and_rescaling_are_those_asked_for():
     assert asked.items() <= described.items()
     plain = live.method(method="dont_drop_dropout", saving=0.1).describe()
     assert plain["scope"] == "per_sequence"  # its own, where nothing else is asked for
-
-
-def test_the_lowest_mean_that_is_held_is_held_and_a_little_less_is_not():
-    allocation = LiveDropping(gpt(), sensitivity_data=SENSITIVITY).method(saving=0.1).allocation
-    lowest = lowest_held(allocation)
-    allocation(lowest)
-    with pytest.raises(ValueError):
-        allocation(lowest - 1e-5)
 
 
 def test_what_is_kept_goes_on_where_it_was():
