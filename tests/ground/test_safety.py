@@ -38,7 +38,7 @@ EXEMPT = {
     ),
     "tests/faults/payloads.py": ({"pickle", "torch.save"}, "files with code in them, to refuse"),
     "tests/data/test_arithmetic.py": ({"eval"}, "Python's own answer to a generated sum"),
-    "tests/ground/test_readme.py": ({"exec"}, "runs the README's snippet"),
+    "tests/ground/test_readme.py": ({"eval"}, "runs the README's snippets, which await"),
     "tests/notebooks/test_exercises.py": ({"exec"}, "runs the exercises' cells"),
 }
 
