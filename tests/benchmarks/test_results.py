@@ -202,8 +202,10 @@ class TestCommitted:
     def test_it_holds_at_least_nine_rounds_of_every_arm(self, path: Path) -> None:
         result = Result.load(path)
         lengths = {len(seconds) for seconds in result.rounds.values()}
-        assert len(lengths) == 1
-        assert lengths.pop() >= 9
+        most = max(lengths)
+        assert most >= 9
+        # Counts of a whole run come once for its several windows.
+        assert all(length >= 3 and most % length == 0 for length in lengths)
         assert all(value > 0 for seconds in result.rounds.values() for value in seconds)
 
     def test_its_summary_findings_and_verdicts_follow_from_its_rounds(self, path: Path) -> None:
