@@ -65,7 +65,7 @@ def generate(
     check_kind("generator", generator, torch.Generator, "a torch.Generator, or None")
     use_cache = check_flag("use_cache", use_cache)
     cache = KeyValueCache(config.num_layers) if use_cache else None
-    with _evaluation(model):
+    with evaluation_mode(model):
         for _ in range(num_tokens):
             unread_BT = tokens_BT if cache is None else tokens_BT[:, cache.length :]
             logits_BV = model(unread_BT, cache)[:, -1]
@@ -98,7 +98,7 @@ def choose_tokens(
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode within the `with`; each part gets its own mode back after."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
