@@ -101,7 +101,7 @@ class OpenNotebook:
     def panel(self, place: int = 0) -> PanelInPage:
         """A panel, once it has done some steps."""
         panel = PanelInPage(self.page, place)
-        panel.box.wait_for(timeout=90_000)
+        panel.box.wait_for(timeout=180_000)
         panel.box.scroll_into_view_if_needed()
         wait_until("training", lambda: panel.step() > 3, 60)
         return panel
