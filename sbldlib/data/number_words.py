@@ -6,6 +6,7 @@ in twenties from 60 on, and digits know neither.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,9 +135,9 @@ def _none_in(split: str, highest: int) -> ValueError:
 @lru_cache(maxsize=2**17)
 def _spelled(number: int, language: str) -> str:
     try:
-        from num2words import num2words
+        spell = importlib.import_module("num2words")
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "number words need num2words: pip install num2words", name="num2words"
         ) from None
-    return num2words(number, lang=language)
+    return spell.num2words(number, lang=language)
