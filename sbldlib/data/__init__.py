@@ -18,7 +18,6 @@ from .batches import (
     sequential_batches,
 )
 from .lesson import LessonData, prepare_lesson_data
-from .recall import RecallTask, recall_accuracy
 from .stream import sample_texts, stream_tokens
 from .text import Corpus, Document, corpus_from_texts, load_corpus
 from .tokenizer import Tokenizer, train_tokenizer
@@ -33,7 +32,6 @@ __all__ = [
     "MixedBatches",
     "Problem",
     "ProblemBatches",
-    "RecallTask",
     "TokenBatches",
     "TokenFile",
     "Tokenizer",
@@ -49,7 +47,6 @@ __all__ = [
     "load_corpus",
     "prepare_lesson_data",
     "prepare_tokens",
-    "recall_accuracy",
     "sample_texts",
     "sequential_batches",
     "stream_tokens",
