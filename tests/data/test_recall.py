@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sbldlib.data import BatchSource, RecallTask, recall_accuracy
+from sbldlib.data import BatchSource
+from sbldlib.data.recall import RecallTask, recall_accuracy
 from sbldlib.losses import next_token_loss
 from sbldlib.models.recurrent import SequenceConfig, SequenceModel
 from sbldlib.training.config import Budget, TrainConfig
