@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,13 @@ class Arm:
         dropping: LiveDropping,
         setting: Setting,
         folder: Path | None,
+        races: bool = False,
     ):
+        """
+        Args:
+            races: whether another arm takes its steps in between, so that each needs a random
+                state of its own; alone, a run draws from the process's as `train` does.
+        """
         self.name, self.model, self.controls, self.dropping = name, model, controls, dropping
         self.num_steps, self.last = 0, None
         self.samples: dict[int, str] = {}
@@ -73,7 +79,7 @@ class Arm:
         self._kept: list[StepRecord] | None = [] if folder is None else None
         self._unread: deque[StepRecord] = deque()
         self._optimizer, self._setting, self._folder = optimizer, setting, folder
-        self._draws = OwnDraws(device_of(model))
+        self._own_draws = OwnDraws(device_of(model)).here if races else nullcontext
 
     @property
     def progress(self) -> float:
@@ -97,17 +103,17 @@ class Arm:
             self._kept.clear()
 
     def going(self, resume: str | int) -> Generator[StepRecord, None, None]:
-        """`steps`, each with this arm's own random state, and so is the end."""
+        """`steps`; in a race each with this arm's own random state, and so is the end."""
         steps = self.steps(resume)
         try:
             while True:
-                with self._draws.here():
+                with self._own_draws():
                     record = next(steps, None)
                 if record is None:
                     return
                 yield record
         finally:
-            with self._draws.here():
+            with self._own_draws():
                 steps.close()
 
     def steps(self, resume: str | int) -> Generator[StepRecord, None, None]:

@@ -105,6 +105,7 @@ class LiveSession:
                 dropping=LiveDropping(own[0], sensitivity_data=sensitivity_data, seed=seed),
                 setting=setting if part == LEAD else replace(setting, callbacks=()),
                 folder=self.folder / part if self.folder and against else self.folder,
+                races=against is not None,
             )
 
         controls = Controls(self.start, replay=() if replay is None else replay)

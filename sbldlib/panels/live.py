@@ -6,6 +6,7 @@ A view of a `LiveSession`: widgets ask it, and all that is shown is read from it
 from __future__ import annotations
 
 import asyncio
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from IPython.display import Image, display
 from torch import Tensor, nn
 
+from ..errors import check_range
 from ..live.arm import Sample, Setting
 from ..live.recipe import CHECKPOINTS_KEPT, recipe_of, recipe_parts, values_of
 from ..live.record import LiveRecord
@@ -93,6 +95,7 @@ class LiveTraining:
         Raises:
             ValueError: an unknown name, a value out of range, or a saving that cannot be held.
         """
+        seconds = check_range("refresh_seconds", refresh_seconds, 0, math.inf, low_open=True)
         self.session = LiveSession(
             model,
             optimizer,
@@ -125,7 +128,7 @@ class LiveTraining:
             on_stop=self._stop_asked,
             on_against=lambda against: self._screen.draw_against(against),
         )
-        self._screen = Screen(self.view, self.board, self._state, refresh_seconds=refresh_seconds)
+        self._screen = Screen(self.view, self.board, self._state, refresh_seconds=seconds)
         self._driver = Driver(self.session.steps, stop=self.session.stop)
         self._recipe: dict[str, Any] | None = None
         self._task: asyncio.Task[None] | None = None

@@ -359,6 +359,7 @@ def test_a_replay_without_changes_is_a_replay():
         ({"method": "none"}, "method='none' is not known"),
         ({"saving": 0.5}, r"saving=0.5 is outside \[0, 0.4\]"),
         ({"saving": -0.1}, "saving=-0.1 is outside"),
+        ({"refresh_seconds": 0}, "refresh_seconds=0 is outside"),
         ({"method": "sbld", "sensitivity_data": None}, "needs sensitivity_data"),
         ({"replay": [(3, "speed", 1, 2)]}, "replay='speed' is not known"),
     ],
