@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class Setting:
         batch_size, num_tokens: of one step.
         device: "cpu" (float32) or "cuda" (bfloat16 autocast).
         compile_blocks: whether every model's blocks are compiled, each by itself.
-        effort: which of a question's numbers of rounds holds: "tiny", "cpu" or "cuda".
+        effort: which of a question's numbers of rounds holds: "tiny", "cpu", "cuda" or "variants".
         repeats: steps between two looks at the clock.
     """
 
@@ -88,7 +88,8 @@ class Setting:
 
 TINY = Setting(name="cpu-tiny", preset="tiny", batch_size=8, num_tokens=64, effort="tiny")
 SMALL = Setting(name="cpu-small", preset="small", batch_size=1, num_tokens=256)
-ON_CPU = (SMALL, TINY)
+VARIANTS = replace(SMALL, name="cpu-variants", batch_size=8, effort="variants")
+ON_CPU = (SMALL, TINY, VARIANTS)
 ON_CUDA = tuple(
     Setting(
         name=f"cuda-{preset}{'-compiled' if compiled else ''}",
@@ -102,7 +103,7 @@ ON_CUDA = tuple(
     )
     for preset, batch_size, num_tokens in (("gpt2-124m", 16, 1024), ("gpt3-medium", 4, 2048))
     for compiled in (False, True)
-)
+) + (replace(VARIANTS, name="cuda-variants", device="cuda"),)
 
 
 @dataclass(frozen=True, kw_only=True)

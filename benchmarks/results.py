@@ -15,7 +15,7 @@ import torch
 from sbldlib.environment import environment, installed_version
 from sbldlib.records import Record
 
-from . import overhead, panel, plan_cost, saving, sensitivity_cost, throughput
+from . import overhead, panel, plan_cost, saving, sensitivity_cost, throughput, variants
 from .common import Question, Setting, UnavailableError, say
 from .timing import interleave, spread
 
@@ -23,7 +23,7 @@ WARMUP = 2  # rounds that do not count
 FOLDER = Path(__file__).parent / "results"
 QUESTIONS: dict[str, Question] = {
     module.QUESTION.name: module.QUESTION
-    for module in (saving, overhead, throughput, sensitivity_cost, panel, plan_cost)
+    for module in (saving, overhead, throughput, sensitivity_cost, panel, plan_cost, variants)
 }
 # What speed depends on; another version of these asks for another measurement.
 PACKAGES = ("numpy", "sbldlib", "torch", "transformers")

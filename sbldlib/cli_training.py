@@ -14,9 +14,8 @@ import typer
 from .live.replay import Replay, load_live
 from .live.replay import replay as replay_live
 from .methods import METHODS
-from .models.gpt import PRESETS
 from .pretraining import PretrainConfig, measure_sensitivities, prepare, pretrain
-from .pretraining.config import ACCURACY, DEVICES, VALIDATION_LOSS
+from .pretraining.config import ACCURACY, DEVICES, MODELS, VALIDATION_LOSS
 from .records import RunRecord, SensitivityData
 from .sensitivity import ESTIMATORS
 from .terminal import (
@@ -39,7 +38,12 @@ RUNS = Path("data/runs")
 T = TypeVar("T")
 
 
-Preset = Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")]
+def _presets() -> str:
+    return "; ".join(f"{name}: {', '.join(kind.presets)}" for name, kind in MODELS.items())
+
+
+Model = Annotated[str, typer.Option(help=f"One of {', '.join(MODELS)}.")]
+Preset = Annotated[str, typer.Option(help=f"Of the model: {_presets()}.")]
 Steps = Annotated[int, typer.Option(help="Of the run.")]
 Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 Estimator = Annotated[str, typer.Option(help=f"One of {', '.join(ESTIMATORS)}.")]
@@ -79,6 +83,7 @@ Batches = Annotated[int, typer.Option(help="To measure on, at least 2.")]
 
 
 def train(
+    model: Model = FEW.model,
     preset: Preset = FEW.preset,
     steps: Steps = FEW.steps,
     method: Method = FEW.method,
@@ -101,6 +106,7 @@ def train(
     torch.set_num_threads(threads)
     with told():
         config = PretrainConfig(
+            model=model,
             preset=preset,
             steps=steps,
             method=method,
@@ -120,7 +126,7 @@ def train(
                 f"accumulate={accumulate} cannot be shared out by processes={processes}: give a "
                 "multiple of it"
             )
-        folder = out or RUNS / "train" / f"{preset}-{method}-seed{seed}"
+        folder = out or RUNS / "train" / f"{config.named}-{method}-seed{seed}"
         asked: dict[str, Any] = {
             "config": config,
             "folder": folder,
@@ -219,7 +225,7 @@ def _print_run(record: RunRecord, folder: Path) -> None:
     for taken_up in record.resumes:
         how = "exactly as it was" if taken_up["exact"] else f"not exactly: {taken_up['why_not']}"
         say(f"taken up at step {taken_up['step']}, {how}", style="dim")
-    if record.configuration["callbacks"][0]["method"] == "sbld":
+    if record.configuration["callbacks"][-1]["method"] == "sbld":
         say("what was measured before it is not in the table", style="dim")
     say(f"run, checkpoints and ledger in {folder}", style="dim")
 

@@ -21,7 +21,7 @@ from sbldlib.pretraining import (
     pretrain,
     text_for,
 )
-from sbldlib.pretraining.config import unseen_batches
+from sbldlib.pretraining.config import MODELS, Asked, unseen_batches
 from sbldlib.storage.checkpoints import CheckpointError
 from sbldlib.storage.lock import FolderLock, RunBusyError
 from sbldlib.training.checkpoints import CheckpointConfig
@@ -114,6 +114,42 @@ def test_a_run_that_is_done_is_not_trained_again(whole):
     run, folder = whole
     again = pretrain(CONFIG, folder=folder, on_step=refuses_to_train)
     assert again == run
+
+
+@pytest.mark.parametrize(("model", "method"), [("conv", "uniform"), ("diverging", "pld")])
+def test_a_variant_goes_on_bit_for_bit_across_its_stages(tmp_path, model, method):
+    config = dataclasses.replace(CONFIG, model=model, method=method)
+    expected = pretrain(config, folder=tmp_path / "whole")
+    for ends in (3, 5, 9):  # the diverging model grows at steps 4 and 8
+
+        def stop(record, ends=ends):
+            if record.step + 1 == ends:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(TrainingInterrupted, match=f"after {ends} steps"):
+            pretrain(config, folder=tmp_path / "run", on_step=stop)
+    run = pretrain(config, folder=tmp_path / "run")
+    assert run.losses == expected.losses and run.final == expected.final
+    assert [taken_up["step"] for taken_up in run.resumes] == [3, 5, 9]
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "whole")
+    trained, asked, done = load_pretrained(tmp_path / "run")
+    assert (asked.model, done, type(trained)) == (model, 12, MODELS[model])
+    if model == "diverging":
+        assert trained.stage == 2
+    measured = measure_sensitivities(tmp_path / "run", num_batches=2)
+    assert measured.num_layers == len(trained.blocks)
+    again = measure_sensitivities(trained.save(tmp_path / "model"), num_batches=2)
+    assert len(again.values) == measured.num_layers
+
+
+def test_a_run_from_before_there_were_other_models_is_the_baseline_s(copied):
+    path = copied / "analysis" / "pretraining.json"
+    asked = Asked.load(path)
+    older = {name: value for name, value in asked.config.items() if name != "model"}
+    dataclasses.replace(asked, config=older).save(path)
+    assert len(pretrain(CONFIG, folder=copied, on_step=refuses_to_train)) == 12
+    with pytest.raises(RunMismatchError, match="model='conv' is asked for"):
+        pretrain(dataclasses.replace(CONFIG, model="conv"), folder=copied)
 
 
 def test_what_was_prepared_before_is_not_measured_again(whole, tmp_path):

@@ -62,6 +62,8 @@ class TokenBatches:
         seed: a whole number >= 0.
         rank: this process's number; each rank draws other places.
         vocabulary_size: the model's, where it should be held against the tokens'.
+        offset: how many tokens after an input its target stands, >= 1; another one than 1 is for
+            models that predict further ahead.
 
     Raises:
         ValueError: a text shorter than one block, a size below 1, or tokens that the model's
@@ -77,20 +79,23 @@ class TokenBatches:
         seed: int = 0,
         rank: int = 0,
         vocabulary_size: int | None = None,
+        offset: int = 1,
     ) -> None:
         self.context_length = check_positive_int("context_length", context_length)
         self.batch_size = check_positive_int("batch_size", batch_size)
         self.seed, self.rank = check_seed("seed", seed), check_seed("rank", rank)
-        self.tokens = _token_array(tokens, context_length)
+        self.offset = check_positive_int("offset", offset)
+        self.tokens = _token_array(tokens, context_length, self.offset)
         if vocabulary_size is not None:
             known = isinstance(tokens, TokenFile)
             check_vocabulary(tokens if known else int(self.tokens.max()) + 1, vocabulary_size)
 
     def batch(self, step: int, micro_batch: int = 0) -> Batch:
-        """B rows of T tokens, each target the token after its input."""
+        """B rows of T tokens, each target the token `offset` places after its input."""
         draws = Draws("tokens", self.seed, self.rank, micro_batch, step)
-        starts_B = draws.integers(len(self.tokens) - self.context_length, self.batch_size)
-        return _blocks(self.tokens, starts_B, self.context_length)
+        num_places = len(self.tokens) - self.context_length - self.offset + 1
+        starts_B = draws.integers(num_places, self.batch_size)
+        return _blocks(self.tokens, starts_B, self.context_length, self.offset)
 
 
 class ProblemBatches:
@@ -214,6 +219,8 @@ def sequential_batches(
     context_length: int,
     batch_size: int,
     num_batches: int | None = None,
+    *,
+    offset: int = 1,
 ) -> tuple[Batch, ...]:
     """The first batches of a text, in order and without overlap: the same ones for everyone.
 
@@ -221,30 +228,35 @@ def sequential_batches(
         tokens: a token file, or token numbers in one dimension.
         context_length, batch_size: T tokens a row, B rows a batch.
         num_batches: how many; None for all whole ones.
+        offset: how many tokens after an input its target stands, >= 1.
 
     Raises:
         ValueError: a size below 1, or a text too short for the batches asked.
     """
     context_length = check_positive_int("context_length", context_length)
     batch_size = check_positive_int("batch_size", batch_size)
-    array = _token_array(tokens, context_length)
-    available = (len(array) - 1) // context_length // batch_size
+    offset = check_positive_int("offset", offset)
+    array = _token_array(tokens, context_length, offset)
+    available = (len(array) - offset) // context_length // batch_size
     asked = check_positive_int(
         "num_batches", max(available, 1) if num_batches is None else num_batches
     )
     if asked > available:
-        needed = asked * batch_size * context_length + 1
+        needed = asked * batch_size * context_length + offset
         raise ValueError(
             f"num_batches={asked} of batch_size={batch_size} and context_length={context_length} "
             f"need {needed} tokens; the text has {len(array)}, enough for {available}"
         )
     starts = np.arange(asked * batch_size) * context_length
     return tuple(
-        _blocks(array, starts_B, context_length) for starts_B in starts.reshape(asked, batch_size)
+        _blocks(array, starts_B, context_length, offset)
+        for starts_B in starts.reshape(asked, batch_size)
     )
 
 
-def _token_array(tokens: TokenFile | np.ndarray | Tensor, context_length: int) -> np.ndarray:
+def _token_array(
+    tokens: TokenFile | np.ndarray | Tensor, context_length: int, offset: int
+) -> np.ndarray:
     """The tokens in one dimension, at least one block and its last target long."""
     array = tokens.tokens if isinstance(tokens, TokenFile) else np.asarray(tokens)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
@@ -254,15 +266,15 @@ def _token_array(tokens: TokenFile | np.ndarray | Tensor, context_length: int) -
         )
     if array.dtype.kind == "i" and len(array) and array.min() < 0:
         raise ValueError(f"tokens={shown(tokens)} hold {array.min()}; each must be at least 0")
-    if len(array) < context_length + 1:
+    if len(array) < context_length + offset:
         raise ValueError(
-            f"context_length={context_length} needs {context_length + 1} tokens; the text has "
+            f"context_length={context_length} needs {context_length + offset} tokens; the text has "
             f"{len(array)}: give more text or a shorter context"
         )
     return array
 
 
-def _blocks(array: np.ndarray, starts_B: np.ndarray, context_length: int) -> Batch:
-    rows = np.stack([array[start : start + context_length + 1] for start in starts_B])
+def _blocks(array: np.ndarray, starts_B: np.ndarray, context_length: int, offset: int) -> Batch:
+    rows = np.stack([array[start : start + context_length + offset] for start in starts_B])
     rows_BT = torch.from_numpy(rows.astype(np.int64))
-    return rows_BT[:, :-1].contiguous(), rows_BT[:, 1:].contiguous()
+    return rows_BT[:, :-offset].contiguous(), rows_BT[:, offset:].contiguous()

@@ -63,6 +63,7 @@ def prepare_lesson_data(
     seed: int = 0,
     max_bytes: int | None = 4_000_000,
     arithmetic_rows: int = 8,
+    offset: int = 1,
     folder: str | Path | None = None,
     root: str | Path | None = None,
 ) -> LessonData:
@@ -74,6 +75,8 @@ def prepare_lesson_data(
         seed: of the order of the batches; a whole number >= 0.
         max_bytes: the most text to use; None for all.
         arithmetic_rows: rows of each batch that hold problems, in 0..batch_size - 1.
+        offset: how many tokens of text after an input its target stands; above 1 there can be no
+            rows of arithmetic.
         folder: the cache; None for `default_cache_folder()`.
         root: a folder of your own text; None for the standard library.
 
@@ -90,6 +93,10 @@ def prepare_lesson_data(
             f"arithmetic_rows={arithmetic_rows} leaves no row of text; batch_size={batch_size} "
             f"has room for 0..{batch_size - 1}"
         )
+    if check_positive_int("offset", offset) > 1 and arithmetic_rows:
+        raise ValueError(
+            f"offset={offset} is for text; arithmetic_rows={arithmetic_rows} must then be 0"
+        )
     vocabulary_size = check_vocabulary_size(vocabulary_size)
     corpus = load_corpus(root, max_bytes=max_bytes)
     tokenizer = cached_tokenizer(corpus, vocabulary_size, folder)
@@ -100,17 +107,23 @@ def prepare_lesson_data(
         context_length=context_length,
         num_rows=(batch_size - arithmetic_rows, arithmetic_rows),
         seed=seed,
+        offset=offset,
     )
     validation = files["validation"]
-    whole_batches = max(1, (validation.num_tokens - 1) // (context_length * batch_size))
+    whole_batches = max(1, (validation.num_tokens - offset) // (context_length * batch_size))
     problems = _problems()
     settings = [context_length, batch_size, arithmetic_rows, seed, LESSON_KINDS, LESSON_DEPTH]
+    settings += [] if offset == 1 else [offset]
     names = [file.fingerprint for file in files.values()]
     return LessonData(
         tokenizer=tokenizer,
         train=train,
         validation=sequential_batches(
-            validation, context_length, batch_size, min(VALIDATION_BATCHES, whole_batches)
+            validation,
+            context_length,
+            batch_size,
+            min(VALIDATION_BATCHES, whole_batches),
+            offset=offset,
         ),
         problems=problems,
         bytes_per_token=validation.bytes_per_token,
@@ -133,10 +146,13 @@ def _train_batches(
     context_length: int,
     num_rows: tuple[int, int],
     seed: int,
+    offset: int,
 ) -> BatchSource:
     """Rows of text, and below them rows of arithmetic where any are asked."""
     text_rows, arithmetic_rows = num_rows
-    of_text = TokenBatches(text, context_length=context_length, batch_size=text_rows, seed=seed)
+    of_text = TokenBatches(
+        text, context_length=context_length, batch_size=text_rows, seed=seed, offset=offset
+    )
     if not arithmetic_rows:
         return of_text
     of_arithmetic = ProblemBatches(

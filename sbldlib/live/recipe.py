@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..data.lesson import LessonData
+from ..models.conv_gpt import ConvGPT
 from ..models.gpt import GPT
 from ..pretraining.config import PretrainConfig
 from ..pretraining.parts import Parts, make_parts
@@ -24,8 +25,14 @@ CHECKPOINTS_KEPT = 3  # the one at the end, and two to go back to
 def recipe_parts(
     config: PretrainConfig, *, checkpoints: CheckpointConfig | None = None
 ) -> tuple[Parts, Setting]:
-    """What a session of this configuration trains, and with what."""
+    """What a session of this configuration trains, and with what.
+
+    Raises:
+        ValueError: a model that grows: a race can go back to a checkpoint, and growth cannot.
+    """
     parts = make_parts(config)
+    if parts.callbacks:
+        raise ValueError(f"model={config.model!r} grows while it trains; a live race takes 'gpt'")
     setting = Setting(
         data=parts.data.train,
         config=parts.config,
@@ -52,7 +59,7 @@ def writer(data: LessonData) -> Callable[[nn.Module], str]:
     """A function that lets a GPT go on with two beginnings of Python, the draws always the same."""
 
     def write(model: nn.Module) -> str:
-        assert isinstance(model, GPT)
+        assert isinstance(model, GPT | ConvGPT)
         device = next(model.parameters()).device
         texts = []
         for prompt in PROMPTS:

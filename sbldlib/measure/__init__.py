@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .causality import Causality, measure_causality
 from .flops import FlopCount, count_flops
 from .graph import (
     AutogradGraph,
@@ -16,6 +17,7 @@ from .step import first_tensor, peak_memory_bytes
 
 __all__ = [
     "AutogradGraph",
+    "Causality",
     "FlopCount",
     "Parallelism",
     "Reach",
@@ -24,6 +26,7 @@ __all__ = [
     "count_operations",
     "count_saved_bytes",
     "first_tensor",
+    "measure_causality",
     "measure_parallelism",
     "measure_reach",
     "peak_memory_bytes",

@@ -94,7 +94,12 @@ def measure_reach(
     generator = torch.Generator().manual_seed(check_seed("seed", seed))
     part = find_embedding(model) if embedding is None else embedding
     check_kind("embedding", part, nn.Module, "a part of the model, such as model.token_embedding")
-    with written_out(), evaluation_mode(model), torch.enable_grad(), _captured(part) as embedded:
+    with (
+        written_out(),
+        evaluation_mode(model),
+        torch.enable_grad(),
+        captured_embedding(part) as embedded,
+    ):
         logits_BV = logits_of(model(tokens.to(device_of(model))))[:, -1]
         if len(embedded) != 1:
             raise ValueError(
@@ -136,7 +141,7 @@ def _norms(logits_BV: Tensor, embedded_BTD: Tensor, direction_BV: Tensor) -> Ten
 
 
 @contextmanager
-def _captured(part: nn.Module) -> Iterator[list[Tensor]]:
+def captured_embedding(part: nn.Module) -> Iterator[list[Tensor]]:
     """What the part returns within this `with`, each cut off from its past to be a leaf."""
     outputs: list[Tensor] = []
 

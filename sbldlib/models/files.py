@@ -25,12 +25,23 @@ def save_model(folder: str | Path, config: dict[str, Any], weights: Mapping[str,
     saves, left by a crash between them, are never loaded together.
     """
     folder = Path(folder)
-    content = save({name: weight.detach().contiguous() for name, weight in weights.items()})
+    content = save(_apart(weights))
     write_atomically(folder / WEIGHTS, content)
     sha256 = hashlib.sha256(content).hexdigest()
     body = {"format": FORMAT, "config": config, "weights_sha256": sha256}
     write_atomically(folder / CONFIG, json.dumps(body, indent=1).encode())
     return folder
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each weight in a place of its own: a file has no room for one that stands under two names."""
+    seen: set[int] = set()
+    apart = {}
+    for name, weight in weights.items():
+        plain = weight.detach().contiguous()
+        apart[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    return apart
 
 
 def load_model(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -17,7 +17,7 @@ from ..errors import check_flag, check_kind, check_positive_int, check_range
 from .cache import KeyValueCache
 
 if TYPE_CHECKING:
-    from .gpt import GPT
+    from .language_model import LanguageModel
 
 
 def check_tokens(tokens_BT: Tensor, vocabulary_size: int) -> None:
@@ -39,7 +39,7 @@ def check_tokens(tokens_BT: Tensor, vocabulary_size: int) -> None:
 
 @torch.no_grad()
 def generate(
-    model: GPT,
+    model: LanguageModel,
     tokens_BT: Tensor,
     num_tokens: int,
     *,
@@ -48,7 +48,7 @@ def generate(
     generator: torch.Generator | None,
     use_cache: bool,
 ) -> Tensor:
-    """What `GPT.generate` says."""
+    """What `GPT.generate` says; each pass gives as many tokens as lie between input and target."""
     config = model.config
     check_tokens(tokens_BT, config.vocabulary_size)
     check_positive_int("num_tokens", num_tokens)
@@ -65,12 +65,16 @@ def generate(
     check_kind("generator", generator, torch.Generator, "a torch.Generator, or None")
     use_cache = check_flag("use_cache", use_cache)
     cache = KeyValueCache(config.num_layers) if use_cache else None
+    offset = getattr(config, "offset", 1)
     with evaluation_mode(model):
-        for _ in range(num_tokens):
-            unread_BT = tokens_BT if cache is None else tokens_BT[:, cache.length :]
-            logits_BV = model(unread_BT, cache)[:, -1]
-            next_B1 = choose_tokens(logits_BV, temperature, top_k, generator)
-            tokens_BT = torch.cat((tokens_BT, next_B1.to(tokens_BT)), dim=1)
+        while tokens_BT.shape[1] < total:
+            if cache is None:
+                logits_BTV = model(tokens_BT)
+            else:
+                logits_BTV = model(tokens_BT[:, cache.length :], cache)
+            for logits_BV in logits_BTV[:, -offset:].unbind(1)[: total - tokens_BT.shape[1]]:
+                next_B1 = choose_tokens(logits_BV, temperature, top_k, generator)
+                tokens_BT = torch.cat((tokens_BT, next_B1.to(tokens_BT)), dim=1)
     return tokens_BT
 
 

@@ -7,8 +7,6 @@ Source: [S] Radford et al., "Language Models are Unsupervised Multitask Learners
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import check_choice, check_kind, check_seed, unknown_name
-from . import files, generation
+from ..errors import check_kind, check_seed
+from . import generation
 from .cache import KeyValueCache, LayerCache
 from .gpt_config import ACTIVATIONS, PRESETS, GPTConfig, flops_per_token
+from .language_model import LanguageModel
 
 __all__ = ["GPT", "PRESETS", "Block", "GPTConfig", "flops_per_token"]
 
@@ -88,13 +87,15 @@ class Block(nn.Module):
         return x_BTD + self.mlp(self.norm2(x_BTD))
 
 
-class GPT(nn.Module):
+class GPT(LanguageModel):
     """GPT-2: tied head, learned positions, pre-norm blocks in `blocks`, a final norm.
 
     Args:
         config: size and shape.
         seed: of the initial weights; torch's own random state is neither read nor moved. The
             weights are the same on every device.
+
+    Sizes by name: "tiny", "small", "gpt2-124m", "gpt2-medium" and "gpt3-medium".
 
     Attributes:
         activation_recomputation: keep only each block's input for the backward pass and compute
@@ -104,6 +105,8 @@ class GPT(nn.Module):
         >>> model = GPT.from_preset("tiny")
         >>> logits_BTV = model(tokens_BT)
     """
+
+    config_class, presets = GPTConfig, PRESETS
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
@@ -121,24 +124,10 @@ class GPT(nn.Module):
         self.to_empty(device=torch.get_default_device())
         self._draw_weights(seed)
 
-    @classmethod
-    def from_preset(cls, name: str, seed: int = 0, **changes: Any) -> GPT:
-        """A model of a named size, one of PRESETS.
-
-        Args:
-            name: "tiny", "small", "gpt2-124m", "gpt2-medium" or "gpt3-medium".
-            seed: of the initial weights.
-            changes: fields of GPTConfig that differ from the preset's.
-
-        Raises:
-            ValueError: an unknown name or field (the nearest is suggested), or a bad value.
-        """
-        check_choice("preset", name, PRESETS)
-        known = [field.name for field in fields(GPTConfig)]
-        for field in changes:
-            if field not in known:
-                raise unknown_name("changes", field, known)
-        return cls(replace(PRESETS[name], **changes), seed)
+    @property
+    def running_blocks(self) -> nn.ModuleList:
+        """The blocks that a forward pass goes through, in order."""
+        return self.blocks
 
     def forward(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits of the token after each token, [B, T, V].
@@ -153,9 +142,10 @@ class GPT(nn.Module):
                 one cache was used.
         """
         x_BTD = self._embed(tokens_BT, 0 if cache is None else cache.length)
-        layer_caches = [None] * len(self.blocks) if cache is None else cache.layers
+        blocks = self.running_blocks
+        layer_caches = [None] * len(blocks) if cache is None else cache.layers[: len(blocks)]
         recompute = self.activation_recomputation and cache is None and torch.is_grad_enabled()
-        for block, layer_cache in zip(self.blocks, layer_caches, strict=True):
+        for block, layer_cache in zip(blocks, layer_caches, strict=True):
             x_BTD = (
                 _recomputed(block, x_BTD, self.config.dropout > 0)
                 if recompute
@@ -209,69 +199,6 @@ class GPT(nn.Module):
         for block in self.blocks:
             block.compile(**options)
         return self
-
-    def num_parameters(self, *, embeddings: bool = True) -> int:
-        """Number of weights; the tied head counts once, as an embedding.
-
-        Args:
-            embeddings: whether token and position embeddings are counted.
-        """
-        tables = (self.token_embedding, self.position_embedding)
-        without = 0 if embeddings else sum(table.weight.numel() for table in tables)
-        return sum(parameter.numel() for parameter in self.parameters()) - without
-
-    def save(self, folder: str | Path) -> Path:
-        """Write model.safetensors and config.json into `folder`, each whole or not at all."""
-        return files.save_model(folder, asdict(self.config), self.state_dict())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> GPT:
-        """The model that `save` wrote, with its weights' types, on the CPU.
-
-        Raises:
-            ValueError: files that are missing, damaged, or disagree with each other.
-        """
-        config, weights = files.load_model(folder)
-        known = {field.name for field in fields(GPTConfig)}
-        if odd := sorted(config.keys() ^ known):
-            raise ValueError(f"{files.CONFIG}: fields {odd} are missing or unknown")
-        with torch.device("meta"):
-            model = cls(GPTConfig(**config))
-        files.check_shapes(model.state_dict(), weights)
-        model.load_state_dict(weights, assign=True)
-        return model
-
-    def _embed(self, tokens_BT: Tensor, start: int) -> Tensor:
-        """Embeddings of tokens whose first stands at position `start`."""
-        if not isinstance(tokens_BT, Tensor) or tokens_BT.ndim != 2 or not tokens_BT.numel():
-            generation.check_tokens(tokens_BT, self.config.vocabulary_size)
-        end = start + tokens_BT.shape[1]
-        if end > self.config.context_length:
-            raise ValueError(f"{end} tokens exceed context_length={self.config.context_length}")
-        try:
-            token_BTD = self.token_embedding(tokens_BT)
-        except (IndexError, RuntimeError):  # found out here, for a GPU's tokens must not be read
-            generation.check_tokens(tokens_BT, self.config.vocabulary_size)
-            raise
-        return self.embedding_dropout(token_BTD + self.position_embedding.weight[start:end])
-
-    @torch.no_grad()
-    def _draw_weights(self, seed: int) -> None:
-        """Normal weights, narrower where a block writes to the residual stream."""
-        if self.token_embedding.weight.is_meta:
-            return
-        generator = torch.Generator().manual_seed(seed)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
-            elif isinstance(module, (nn.Linear, nn.Embedding)):
-                std = self.config.init_std
-                if name.endswith(".output"):
-                    std *= (2 * self.config.num_layers) ** -0.5
-                drawn = torch.empty(module.weight.shape, dtype=torch.float32, device="cpu")
-                module.weight.copy_(drawn.normal_(0.0, std, generator=generator))
-                if isinstance(module, nn.Linear) and module.bias is not None:
-                    module.bias.zero_()
 
 
 def _recomputed(block: nn.Module, x_BTD: Tensor, has_dropout: bool) -> Tensor:

@@ -16,7 +16,9 @@ from ..data.batches import Batch
 from ..data.lesson import LessonData, prepare_lesson_data
 from ..errors import check_choice, check_path, check_positive_int, check_range, check_seed
 from ..methods import METHODS, check_saving
-from ..models.gpt import PRESETS, GPTConfig
+from ..models.conv_gpt import ConvGPT, ConvGPTConfig
+from ..models.diverging_gpt import DivergingGPT
+from ..models.gpt import GPT, GPTConfig
 from ..records import Record
 from ..storage.checkpoints import CheckpointError
 
@@ -26,6 +28,8 @@ UNREACHED = 1_000_000  # a step beyond every run
 MAX_VOCABULARY = 16_384  # there is not text enough for more words
 TEXT_BYTES = 4_000_000  # of Python's source, for the models that learn it in minutes
 DEVICES = ("cpu", "cuda")
+MODELS = {"gpt": GPT, "conv": ConvGPT, "diverging": DivergingGPT}
+Shape = GPTConfig | ConvGPTConfig
 # Of the large ones: Brown et al. 2020, table 2.1 [S].
 LEARNING_RATES = {"tiny": 3e-3, "small": 3e-3, "gpt2-124m": 6e-4}
 LARGE_LEARNING_RATE = 3e-4
@@ -37,7 +41,8 @@ class PretrainConfig:
     """One training of one of the kit's GPTs; the defaults take minutes on two cores.
 
     Attributes:
-        preset: of the model, see `sbldlib.models.gpt.PRESETS`.
+        model: a name in MODELS.
+        preset: of the model, a name in its `presets`.
         steps: of the run.
         method: a name in `METHODS`.
         saving: mean drop over layers and time, in [0, 1); "none" drops nothing whatever it is.
@@ -51,6 +56,7 @@ class PretrainConfig:
         corpus: a folder of your own text; None for Python's standard library.
     """
 
+    model: str = "gpt"
     preset: str = "tiny"
     steps: int = 500
     method: str = "sbld"
@@ -65,7 +71,8 @@ class PretrainConfig:
     corpus: str | None = None
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, PRESETS)
+        check_choice("model", self.model, MODELS)
+        check_choice("preset", self.preset, MODELS[self.model].presets)
         check_choice("method", self.method, METHODS)
         plain: dict[str, Any] = {
             "saving": check_saving(self.saving),
@@ -85,9 +92,9 @@ class PretrainConfig:
             object.__setattr__(self, name, value)
 
     @property
-    def shape(self) -> GPTConfig:
+    def shape(self) -> Shape:
         """Of the model."""
-        return PRESETS[self.preset]
+        return MODELS[self.model].presets[self.preset]
 
     @property
     def base_rate(self) -> float:
@@ -95,6 +102,11 @@ class PretrainConfig:
         if self.learning_rate is not None:
             return self.learning_rate
         return LEARNING_RATES.get(self.preset, LARGE_LEARNING_RATE)
+
+    @property
+    def named(self) -> str:
+        """Model and preset in a word; the baseline goes by its preset alone."""
+        return self.preset if self.model == "gpt" else f"{self.model}-{self.preset}"
 
     def data(self) -> LessonData:
         """The text and problems that it trains on."""
@@ -123,26 +135,30 @@ class Asked(Record):
         """Field -> its value here and there, where they differ."""
         # The same text may lie in another place: its digest says whether it is the same.
         names = [name for name in self.config if name != "corpus"]
-        sides = {name: (self.config[name], other.config.get(name)) for name in names}
+        there = {**dataclasses.asdict(PretrainConfig()), **other.config}  # a field may be newer
+        sides = {name: (self.config[name], there.get(name)) for name in names}
         sides["data_sha256"] = (self.data_sha256, other.data_sha256)
         return {name: both for name, both in sides.items() if both[0] != both[1]}
 
 
 def text_for(
-    shape: GPTConfig, *, batch_size: int = 16, seed: int = 0, corpus: str | None = None
+    shape: Shape, *, batch_size: int = 16, seed: int = 0, corpus: str | None = None
 ) -> LessonData:
     """Text for a model of this shape; half of it arithmetic problems where the model is small.
+
+    One that predicts further ahead than the next token learns text alone.
 
     Args:
         corpus: a folder of your own text; None for Python's standard library.
     """
-    large = is_large(shape)
+    large, offset = is_large(shape), getattr(shape, "offset", 1)
     return prepare_lesson_data(
         vocabulary_size=min(shape.vocabulary_size, MAX_VOCABULARY),
         context_length=shape.context_length,
         batch_size=batch_size,
         seed=seed,
-        arithmetic_rows=0 if large else batch_size // 2,
+        arithmetic_rows=0 if large or offset > 1 else batch_size // 2,
+        offset=offset,
         max_bytes=None if large or corpus is not None else TEXT_BYTES,
         root=corpus,
     )
@@ -153,7 +169,7 @@ def unseen_batches(data: LessonData, num_batches: int) -> list[Batch]:
     return [data.train.batch(UNREACHED + place) for place in range(num_batches)]
 
 
-def is_large(shape: GPTConfig) -> bool:
+def is_large(shape: Shape) -> bool:
     """Whether it is a model for more text than arithmetic."""
     return shape.vocabulary_size > MAX_VOCABULARY
 

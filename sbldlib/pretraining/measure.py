@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ..errors import check_path, check_positive_int
 from ..models import files
-from ..models.gpt import GPT
+from ..models.language_model import LanguageModel
 from ..records import SensitivityData
 from ..sensitivity import calculate_sensitivities
 from ..training.checkpoints import load_weights
 from ..training.folder import ANALYSIS
-from .config import ASKED, PretrainConfig, load_config, text_for, unseen_batches
+from .config import ASKED, MODELS, PretrainConfig, load_config, text_for, unseen_batches
+from .parts import make_model
 
 
 def measure_sensitivities(
@@ -26,7 +27,7 @@ def measure_sensitivities(
     """The sensitivities of a trained model's layers, on batches that no step of its run drew.
 
     Args:
-        folder: of a run of `pretrain`, or of a model that `GPT.save` wrote.
+        folder: of a run of `pretrain`, or of a model that its `save` wrote.
         step: of the run's checkpoint; None is the newest, "best" the one with the lowest
             validation loss.
         method: a name in `sbldlib.sensitivity.ESTIMATORS`.
@@ -43,7 +44,7 @@ def measure_sensitivities(
     if (path / files.CONFIG).is_file():
         if step is not None:
             raise ValueError(f"step={step!r} is for a run; {str(path)!r} holds a model alone")
-        model, done = GPT.load(path), None
+        model, done = _load(path), None
         data = text_for(model.config, corpus=text)
     else:
         model, config, done = load_pretrained(path, step=step)
@@ -55,7 +56,7 @@ def measure_sensitivities(
 
 def load_pretrained(
     folder: str | Path, *, step: int | str | None = None
-) -> tuple[GPT, PretrainConfig, int]:
+) -> tuple[LanguageModel, PretrainConfig, int]:
     """The model of a run of `pretrain`, how it was trained, and for how many steps so far.
 
     Args:
@@ -73,5 +74,14 @@ def load_pretrained(
             f"folder={str(path)!r} holds neither a run of `sbld train` nor a model of GPT.save"
         )
     config = load_config(asked)
-    model = GPT.from_preset(config.preset, seed=config.seed)
+    model = make_model(config)
     return model, config, load_weights(model, path, step=step)
+
+
+def _load(folder: Path) -> LanguageModel:
+    """A model's own folder: its configuration's fields say which kind it is."""
+    fields = files.load_model(folder)[0].keys()
+    for kind in MODELS.values():
+        if fields == {field.name for field in dataclasses.fields(kind.config_class)}:
+            return kind.load(folder)
+    return MODELS["gpt"].load(folder)  # says which fields it lacks

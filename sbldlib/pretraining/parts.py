@@ -9,11 +9,13 @@ import torch
 from ..data.arithmetic import exact_match
 from ..data.lesson import LessonData
 from ..losses import evaluate_loss
-from ..models.gpt import GPT
+from ..models.language_model import LanguageModel
+from ..training.callbacks import Callback
 from ..training.config import Budget, TrainConfig
+from ..training.growth import Growing, GrowingModel
 from ..training.optimizer import make_optimizer
 from ..training.run import Evaluation
-from .config import ACCURACY, VALIDATION_LOSS, PretrainConfig, check_device, is_large
+from .config import ACCURACY, MODELS, VALIDATION_LOSS, PretrainConfig, check_device, is_large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,15 @@ class Parts:
         config: budget, accumulation, evaluations.
         evaluations: loss on new text, and the share of problems answered exactly where the model
             learns arithmetic.
+        callbacks: what lets the model grow, where it does; they come before a dropping method.
     """
 
-    model: GPT
+    model: LanguageModel
     optimizer: torch.optim.Optimizer
     data: LessonData
     config: TrainConfig
     evaluations: dict[str, Evaluation]
+    callbacks: tuple[Callback, ...] = ()
 
 
 def make_parts(
@@ -46,25 +50,29 @@ def make_parts(
     """
     data = config.data() if data is None else data
     model = make_model(config, device)
+    optimizer = make_optimizer(model, learning_rate=config.base_rate)
+    grows = isinstance(model, GrowingModel)
     evaluations: dict[str, Evaluation] = {
         VALIDATION_LOSS: lambda model: evaluate_loss(model, data.validation)
     }
-    if not is_large(config.shape):
+    if not is_large(config.shape) and getattr(config.shape, "offset", 1) == 1:
         evaluations[ACCURACY] = lambda model: exact_match(model, data.problems, data.tokenizer)
     return Parts(
         model=model,
-        optimizer=make_optimizer(model, learning_rate=config.base_rate),
+        optimizer=optimizer,
         data=data,
         config=TrainConfig(
             budget=Budget(steps=config.steps),
             accumulate=config.accumulate,
             evaluate_every=config.evaluate_every,
-            name=f"{config.preset}, {config.method}, seed {config.seed}",
+            name=f"{config.named}, {config.method}, seed {config.seed}",
         ),
         evaluations=evaluations,
+        callbacks=(Growing(model, optimizer),) if grows else (),
     )
 
 
-def make_model(config: PretrainConfig, device: str = "cpu") -> GPT:
+def make_model(config: PretrainConfig, device: str = "cpu") -> LanguageModel:
     """The model as it is before its first step."""
-    return GPT.from_preset(config.preset, seed=config.seed).to(check_device(device))
+    model = MODELS[config.model].from_preset(config.preset, seed=config.seed)
+    return model.to(check_device(device))

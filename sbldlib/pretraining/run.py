@@ -19,7 +19,7 @@ from typing import Any
 from ..dropping.lists import create_block_allow_lists
 from ..errors import check_path
 from ..methods import LayerDropping, make_method
-from ..models.gpt import GPT
+from ..models.language_model import LanguageModel
 from ..records import LayerLists, RunRecord, SensitivityData, StepRecord
 from ..sensitivity import calculate_sensitivities
 from ..storage.checkpoints import CheckpointError
@@ -158,13 +158,13 @@ class _Pretraining:
         config = self.config
         parts = make_parts(config, device=self.device, data=self.data)
         method = self._method(parts.model, **self._measured())
-        self.on_stage(f"{config.preset}, {config.method}", config.steps)
+        self.on_stage(f"{config.named}, {config.method}", config.steps)
         return train(
             parts.model,
             parts.data.train,
             parts.optimizer,
             config=parts.config,
-            callbacks=[method],
+            callbacks=[*parts.callbacks, method],
             evaluations=parts.evaluations,
             on_step=self.on_step,
             folder=self.folder,
@@ -177,10 +177,10 @@ class _Pretraining:
     def _analysis(self) -> Path:
         return self.folder / ANALYSIS
 
-    def _model(self) -> GPT:
+    def _model(self) -> LanguageModel:
         return make_model(self.config, self.device)
 
-    def _method(self, model: GPT, **known: Any) -> LayerDropping:
+    def _method(self, model: LanguageModel, **known: Any) -> LayerDropping:
         config = self.config
         return make_method(config.method, model, saving=config.saving, seed=config.seed, **known)
 

@@ -12,7 +12,7 @@ from ..records import StepRecord
 
 @dataclass
 class StepContext:
-    """What is known before a step runs; a callback may set `keep_probability`.
+    """What is known before a step runs; a callback may set the last two.
 
     Attributes:
         step: iteration t, from 0.
@@ -22,6 +22,8 @@ class StepContext:
         controls: live values in force.
         num_rows: of the step's first batch, where known; what a draw by row is made for.
         keep_probability: what the dropping method applies in this step; empty without one.
+        model_changed: set where a callback gave the model other weights, or other ones to train:
+            its operations are then counted again.
     """
 
     step: int
@@ -31,6 +33,7 @@ class StepContext:
     controls: dict[str, Any] = field(default_factory=dict)
     num_rows: int | None = None
     keep_probability: tuple[float, ...] = ()
+    model_changed: bool = False
 
 
 class Callback:

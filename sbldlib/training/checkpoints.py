@@ -190,10 +190,19 @@ def load_weights(model: nn.Module, folder: str | Path, *, step: int | str | None
 
 
 def put_weights(model: nn.Module, weights: Any, where: str) -> None:
-    """Copy a checkpoint's state into a model, or raise CheckpointError before any of it."""
+    """Copy a checkpoint's state into a model, or raise CheckpointError before any of it.
+
+    A model that grows is grown to the stage that the state is of.
+    """
     mine = model.state_dict()
     if not isinstance(weights, dict) or any(not torch.is_tensor(w) for w in weights.values()):
         raise CheckpointError(f"{where} holds no weights")
+    if callable(grow := getattr(model, "grow_to_fit", None)):
+        try:
+            grow(weights)
+        except ValueError as error:
+            raise CheckpointError(f"{where}: {error}") from error
+        mine = model.state_dict()
     for name in (*mine, *sorted(weights.keys() - mine.keys())):
         sides = [_kind(side[name]) if name in side else None for side in (mine, weights)]
         if sides[0] != sides[1]:

@@ -90,6 +90,10 @@ class Run:
     def parts(self, parts: int) -> None:
         self._gradients.retry.parts = parts
 
+    def count_again(self) -> None:
+        """Count a step's operations, which change where the model does."""
+        self.flop_count = count_flops(self.model, self.data.batch(0), loss=self.loss)
+
     def check_weights(self) -> None:
         """Raise NotFiniteError where a weight is not finite: before a step, and before a save."""
         self._gradients.check_weights(self.steps)
@@ -137,6 +141,9 @@ class Run:
         )
         for callback in self.callbacks:
             callback.before_step(context)
+            if context.model_changed:
+                self.count_again()
+                context.model_changed = False
         learning_rate = self._set_learning_rate(
             context.progress, scale=controls.get(LEARNING_RATE_SCALE, 1.0)
         )

@@ -56,14 +56,17 @@ def restore(run: Run, tree: dict[str, Any], controls: Controls | None, *, where:
     if tree.get("format") != FORMAT:
         raise CheckpointError(f"format={tree.get('format')!r} of {where} is not {FORMAT}")
     try:
+        before = _trained(run.model)
+        for target, state in zip(run.callbacks, tree["callbacks"], strict=True):
+            _load(target, state)  # first, for one of them may let the model grow
+        if _trained(run.model) != before:
+            run.count_again()
         put_weights(run.model, tree["model"], where)
         _put_optimizer(run.optimizer, tree["optimizer"])
         progress = tree["progress"]
         check_positive_int("steps", progress["steps"], minimum=0)
         run.steps, run.parts = int(progress["steps"]), int(progress["parts"])
         run.flops, run.seconds = float(progress["flops"]), float(progress["seconds"])
-        for target, state in zip(run.callbacks, tree["callbacks"], strict=True):
-            _load(target, state)
         _load(run.data, tree["data"])
         if controls is not None and tree["controls"] is not None:
             controls.load_state_dict(tree["controls"])
@@ -162,6 +165,11 @@ def _tensors(batch: Any) -> list[Tensor]:
     elif hasattr(batch, "items"):
         parts = [value for _, value in sorted(batch.items())]
     return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _trained(model: nn.Module) -> list[int]:
+    """The weights that are trained, each by its place in memory."""
+    return [id(weight) for weight in model.parameters() if weight.requires_grad]
 
 
 def _put_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -22,8 +22,9 @@ from benchmarks import (
     saving,
     sensitivity_cost,
     throughput,
+    variants,
 )
-from benchmarks.common import TINY, bare_step, make_batch, make_model
+from benchmarks.common import TINY, VARIANTS, bare_step, make_batch, make_model
 from benchmarks.published_layout import PublishedGPT
 from sbldlib.dropping.skipping import attach
 from sbldlib.losses import next_token_loss
@@ -319,3 +320,40 @@ sys.modules.update(dict.fromkeys(others.split()))
 import benchmarks.__main__
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_the_variants_have_the_shapes_that_were_reported() -> None:
+    made = variants.models(VARIANTS)
+    shapes = {
+        name: (model.config.num_layers, model.config.num_heads, model.config.context_length)
+        for name, model in made.items()
+    }
+    assert set(shapes) == {"gpt", *variants.NAMES}
+    assert {shape for name, shape in shapes.items() if "conv" not in name} == {(12, 6, 256)}
+    assert {shape for name, shape in shapes.items() if "conv" in name} == {(12, 6, 1024)}
+    assert VARIANTS.batch_size == variants.ROWS == 8
+    assert [made[f"diverging-{stage}"].config.num_blocks for stage in range(3)] == [3, 6, 12]
+
+
+def test_a_variant_s_findings_are_ratios_to_the_baseline_s_round() -> None:
+    rounds = {f"{name} {arm}": [0.6] * 7 for name in variants.NAMES for arm in ("step", "forward")}
+    rounds |= {"gpt step": [1.0, 1.2] * 3 + [1.2], "gpt forward": [0.2] * 7}
+    found = {f.claim: f for f in variants.findings(rounds, {})}
+    step = found[f"seconds a batch, {variants.NAMES['conv-next']} / baseline"]
+    assert step.spread.median == pytest.approx(0.5) and step.verdict == "met"
+    assert step.spread.p90 == pytest.approx(0.6)
+    forward = found[f"forward pass of one row, {variants.NAMES['diverging-1']} / baseline"]
+    assert forward.spread.median == pytest.approx(3.0) and forward.verdict == "missed"
+    assert found["a batch, baseline"].spread.median == pytest.approx(1200)
+
+
+def test_the_variants_arms_train_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"gpt": GPT.from_preset("tiny", num_layers=2)}
+    monkeypatch.setattr(variants, "models", lambda setting: kept)
+    before = kept["gpt"].blocks[0].mlp.hidden.weight.detach().clone()
+    prepared = variants.prepare(SMALLEST)
+    assert prepared.facts["tokens_per_step"] == {"gpt": 2 * 64}
+    prepared.arms["gpt forward"]()
+    assert torch.equal(kept["gpt"].blocks[0].mlp.hidden.weight, before)
+    prepared.arms["gpt step"]()
+    assert not torch.equal(kept["gpt"].blocks[0].mlp.hidden.weight, before)

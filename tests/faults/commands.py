@@ -75,6 +75,7 @@ COMMANDS: dict[str, dict[str, Flag]] = {
         "--stop-after": texts(("0", "2.5", "1e6"), ("-1", *NOT_NUMBERS)),
     },
     "sbld train": {
+        "--model": texts(("gpt", "conv", "diverging"), ("nope", "GPT", *HOSTILE)),
         "--preset": texts(("tiny",), ("nope", "TINY", *HOSTILE)),
         "--steps": STEPS,
         "--method": texts(tuple(METHODS), ("nope", "SBLD", *HOSTILE)),

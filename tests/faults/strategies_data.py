@@ -146,12 +146,13 @@ DATA: dict[str, Target] = {
     ),
     "TokenBatches": Target(
         call=_batch(data.TokenBatches),
-        more=("tokens", *SIZES, *BATCH, "vocabulary_size"),
+        more=("tokens", *SIZES, *BATCH, "vocabulary_size", "offset"),
         fields={
             "tokens": needed(TOKENS),
             **SIZES,
             **BATCH,
             "vocabulary_size": Field(**whole(1, (16, 256), or_none=True)),
+            "offset": Field(**whole(1, (1, 2), too_large=(10**30,))),
         },
     ),
     "ProblemBatches": Target(
@@ -193,6 +194,7 @@ DATA: dict[str, Target] = {
             "tokens": needed(TOKENS),
             **SIZES,
             "num_batches": Field(**whole(1, (1, 2), too_large=(10**30,), or_none=True)),
+            "offset": Field(**whole(1, (1, 2), too_large=(10**30,))),
         },
     ),
     "generate_problems": Target(
@@ -247,6 +249,7 @@ DATA: dict[str, Target] = {
             "seed": Field(**seed()),
             "max_bytes": Field(**BYTES),
             "arithmetic_rows": needed(whole(0, (0, 1), too_large=(10**30,))),
+            "offset": Field(**whole(1, (1,), too_large=(10**30,))),  # above 1, text alone
             "folder": needed(path()),
             "root": needed(ROOTS),
         },
