@@ -52,8 +52,10 @@ class TokenWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._file.close()  # on a full disk, what is still to be written does not fit
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def add(self, texts: list[str]) -> None:
         """Tokenize and write texts that follow one another."""

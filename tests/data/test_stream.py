@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from sbldlib.data import (
     writing,
 )
 from sbldlib.data.reading import SPLITS, pieces
+from sbldlib.data.writing import TokenWriter
 
 SAMPLE = [
     "the quick brown fox's tail isn't 12345 long; we'll see, they've said \"no\"!\n" * 4,
@@ -341,3 +344,18 @@ def test_two_streams_at_once_do_not_meet(tmp_path):
         thread.join()
     found = TokenFile.open(path).tokens[:-1]
     assert len(np.unique(found)) == 1 and len(found) == 50_000
+
+
+def test_a_disk_that_is_full_at_the_close_leaves_nothing_behind(tmp_path):
+    tokenizer = train_tokenizer([], 256)
+    class Full(io.BytesIO):
+        def close(self):
+            super().close()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = tmp_path / "text.tokens"
+    with pytest.raises(OSError, match="No space left"), TokenWriter(target, tokenizer) as writer:
+        writer._file.close()
+        writer._file = Full()
+        writer.add(["some text"])
+    assert not list(tmp_path.iterdir())
