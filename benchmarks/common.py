@@ -90,7 +90,7 @@ TINY = Setting(name="cpu-tiny", preset="tiny", batch_size=8, num_tokens=64, effo
 SMALL = Setting(name="cpu-small", preset="small", batch_size=1, num_tokens=256)
 VARIANTS = replace(SMALL, name="cpu-variants", batch_size=8, effort="variants")
 ON_CPU = (SMALL, TINY, VARIANTS)
-ON_CUDA = tuple(
+LARGE = tuple(
     Setting(
         name=f"cuda-{preset}{'-compiled' if compiled else ''}",
         preset=preset,
@@ -103,7 +103,8 @@ ON_CUDA = tuple(
     )
     for preset, batch_size, num_tokens in (("gpt2-124m", 16, 1024), ("gpt3-medium", 4, 2048))
     for compiled in (False, True)
-) + (replace(VARIANTS, name="cuda-variants", device="cuda"),)
+)
+ON_CUDA = (*LARGE, replace(VARIANTS, name="cuda-variants", device="cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)

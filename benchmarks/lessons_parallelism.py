@@ -14,9 +14,10 @@ soon as it is known, so a call that was stopped goes on where it was. Four parts
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -58,6 +59,11 @@ class LessonResults(Record):
     size: dict[str, Any]
     machine: dict[str, Any]
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As any record, with every list of numbers on one line."""
+        lists = re.compile(r"\[[\d\s,.eE+-]*\]")
+        return lists.sub(lambda found: " ".join(found[0].split()), super().to_json()) + "\n"
 
 
 def result_path(size: str, folder: Path = FOLDER) -> Path:
@@ -225,7 +231,7 @@ def _recall(
         "trained": _reach(model, task, seed),
         "accuracy": {str(distance): share for distance, share in accuracy.items()},
         "chance_level": task.chance_level,
-        "losses_nats": [record.loss_nats for record in run.steps],
+        "losses_nats": short(record.loss_nats for record in run.steps),
         "training_seconds": run.seconds,
         "num_parameters": model.num_parameters(),
         "config": asdict(config),
@@ -244,9 +250,14 @@ def _reach(model: SequenceModel, task: RecallTask, seed: int) -> dict[str, Any]:
     }
     profiles = [reach.relative for reach in measured.values()]
     return {
-        "reach": [fmean(values) for values in zip(*profiles, strict=True)],
+        "reach": short(fmean(values) for values in zip(*profiles, strict=True)),
         "reach_at_mark": {str(d): reach.relative[d] for d, reach in measured.items()},
     }
+
+
+def short(values: Iterable[float]) -> list[float]:
+    """Each to six digits: a file of some hundred trainings holds many."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 CELLS = {

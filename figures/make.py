@@ -12,13 +12,18 @@ from matplotlib.figure import Figure
 
 from benchmarks.comparisons import load_summaries
 from benchmarks.faults import faults_section, load_faults
+from benchmarks.lessons_parallelism import LessonResults, result_path
+from benchmarks.lessons_tables import recall_rows, work_and_span_rows
 from benchmarks.report import redraw, rows
+from benchmarks.results import FOLDER as RESULTS
 from benchmarks.results import Result
 from sbldlib.comparison import ComparisonSummary
 from sbldlib.comparison.tables import answer_table, markdown_cell, study_differences, table_rows
 from sbldlib.demo import DemoRecord
 from sbldlib.figures import demo_limits, demo_rows, save_demo_figures
 from sbldlib.plots.comparison import plot_differences, plot_study
+from sbldlib.plots.parallelism import draw_parallelism
+from sbldlib.plots.reach import draw_reach
 from sbldlib.plots.theme import themed
 from sbldlib.storage.files import write_atomically
 
@@ -94,6 +99,36 @@ def save_comparison_figures(summaries: dict[str, ComparisonSummary], folder: Pat
     return files
 
 
+def lesson_section(results: LessonResults) -> str:
+    """What the first lesson's benchmark found, in Markdown."""
+    tables = [work_and_span_rows(results.cells)]
+    tables += [recall_rows(results.cells, part) for part in ("alone", "together")]
+    found, size = results.machine, results.size
+    rests = (
+        f"{size['tokens_per_step']:,} tokens a timed step, median of {size['rounds']} rounds on "
+        f"{found['processor']}, {found['processor_cores']} cores, torch "
+        f"{found['packages']['torch']}. Recall: mean and range of {len(size['seeds'])} seeds, "
+        f"{size['num_steps']} steps a training; a guess is right in 1 of {size['num_symbols']}."
+    )
+    return "\n\n".join([*map(markdown, tables), rests])
+
+
+def save_lesson_figures(folder: Path, results: Path = RESULTS) -> list[Path]:
+    """The first lesson's work and span, and its reach; a GPU's curve where one was measured."""
+    cells = LessonResults.load(result_path("cpu", results)).cells
+    on_gpu = result_path("gpu", results)
+    gpu = LessonResults.load(on_gpu).cells if on_gpu.exists() else None
+    files = [folder / "parallelism.png", folder / "reach.png"]
+    with themed():
+        figure = Figure(figsize=(9.6 if gpu else 7.2, 6.0), layout="constrained")
+        draw_parallelism(figure, cells, gpu)
+        figure.savefig(files[0])
+        figure = Figure(figsize=(7.2, 7.0), layout="constrained")
+        draw_reach(figure, cells)
+        figure.savefig(files[1])
+    return files
+
+
 def with_section(text: str, name: str, section: str) -> str:
     """The text with what stands between <!-- name --> and <!-- /name --> replaced."""
     head, _, rest = text.partition(f"<!-- {name} -->")
@@ -109,6 +144,11 @@ def main() -> None:
     summaries = load_summaries()
     for path in save_comparison_figures(summaries, ROOT / "figures"):
         print(path.relative_to(ROOT))
+    for path in save_lesson_figures(ROOT / "figures"):
+        print(path.relative_to(ROOT))
+    lessons = ROOT / "benchmarks" / "README.md"
+    section = lesson_section(LessonResults.load(result_path("cpu")))
+    write_atomically(lessons, with_section(lessons.read_text(), "lesson", section).encode())
     readme = ROOT / "README.md"
     text = with_section(readme.read_text(), "demo", demo_section(record))
     text = with_section(text, "comparison", comparison_section(summaries["cpu"], "flops"))

@@ -170,13 +170,7 @@ def run_cell(cell: Cell, x_BTD: Tensor, state: State | None = None) -> tuple[Ten
     Raises:
         ValueError: an input or a state whose shape does not fit the cell.
     """
-    check_kind("cell", cell, Cell, "a cell of CELLS")
-    check_kind("x", x_BTD, Tensor, "a tensor, [batch, tokens, width]")
-    if x_BTD.ndim != 3 or x_BTD.shape[1] == 0 or x_BTD.shape[2] != cell.input_width:
-        raise ValueError(
-            f"x of shape {tuple(x_BTD.shape)} must be [batch, tokens, {cell.input_width}] with at "
-            "least one token"
-        )
+    check_sequence(cell, x_BTD)
     current = cell.first_state(len(x_BTD)) if state is None else tuple(state)
     shapes, right = [tuple(part.shape) for part in current], (len(x_BTD), cell.width)
     if shapes != [right] * cell.NUM_STATES:
@@ -186,3 +180,14 @@ def run_cell(cell: Cell, x_BTD: Tensor, state: State | None = None) -> tuple[Ten
         current = cell(x_BD, current)
         hidden.append(current[0])
     return torch.stack(hidden, dim=1), current
+
+
+def check_sequence(cell: Cell, x_BTD: Tensor) -> None:
+    """Raise ValueError where the cell cannot read this sequence."""
+    check_kind("cell", cell, Cell, "a cell of CELLS")
+    check_kind("x", x_BTD, Tensor, "a tensor, [batch, tokens, width]")
+    if x_BTD.ndim != 3 or x_BTD.shape[1] == 0 or x_BTD.shape[2] != cell.input_width:
+        raise ValueError(
+            f"x of shape {tuple(x_BTD.shape)} must be [batch, tokens, {cell.input_width}] with at "
+            "least one token"
+        )

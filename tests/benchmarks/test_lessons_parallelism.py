@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
+from lesson_cells import counted, timed, trained
+from PIL import Image
 
 from benchmarks import lessons_parallelism
 from benchmarks.lessons_parallelism import (
@@ -17,9 +22,18 @@ from benchmarks.lessons_parallelism import (
     result_path,
 )
 from benchmarks.lessons_sizes import SIZES, VARIANTS
+from benchmarks.lessons_tables import recall_rows, work_and_span_rows
 from sbldlib.models.recurrent import num_parameters
 
+ROOT = Path(__file__).parents[2]
 SMOKE = SIZES["smoke"]
+
+
+def figures_make():
+    spec = importlib.util.spec_from_file_location("figures_make", ROOT / "figures" / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +47,7 @@ def test_every_part_is_measured_once(tmp_path):
     assert main(["smoke", "--folder", str(tmp_path)]) == 0
     path = result_path("smoke", tmp_path)
     written = path.read_text()
+    assert '"distances": [ 1, 7 ]' in written, "a list of numbers is one line"
     results = LessonResults.load(path)
     lengths = {"counts": SMOKE.count_lengths, "seconds": SMOKE.time_lengths}
     expected = {f"{part}/{kind}/{n}" for part in lengths for kind in KINDS for n in lengths[part]}
@@ -112,3 +127,41 @@ def test_a_gpu_measurement_needs_a_gpu(capsys, monkeypatch, tmp_path):
     assert main(["gpu", "--folder", str(tmp_path)]) == 2
     assert "gpu: torch sees no CUDA device" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_are_drawn_from_the_file_and_a_gpus_curve_where_there_is_one(tmp_path):
+    make = figures_make()
+    known = {"size": {}, "machine": {"device": "made up"}}
+    widths = []
+    for size, cells in (
+        ("cpu", {**counted(), **timed(), **trained()}),
+        ("gpu", {**timed(("0",))}),
+    ):
+        LessonResults(cells=cells, **known).save(result_path(size, tmp_path))
+        files = make.save_lesson_figures(tmp_path, tmp_path)
+        assert [path.name for path in files] == ["parallelism.png", "reach.png"]
+        with Image.open(files[0]) as image:
+            widths.append(image.width)
+    assert widths[1] > widths[0], "one panel more"
+
+
+def test_tables_give_ends_medians_and_ranges():
+    cells = {**counted(), **timed(), **trained()}
+    for kind, length in product(("lstm", "gru", "convolution"), (8, 16)):
+        cells[f"counts/{kind}/{length}"] = cells[f"counts/rnn/{length}"]
+    rows = work_and_span_rows(cells)
+    assert rows[1] == [
+        "RNN", "8 → 16", "24 → 48", "48 → 96", "0.0004 → 0.0008", "8, 16", "250.0, 125.0",
+        "2.00, 2.00",
+    ]  # fmt: skip
+    assert [row[0] for row in rows[1:]] == ["RNN", "LSTM", "GRU", "convolution", "attention"]
+    head, first, *_, last = recall_rows(cells, "alone")
+    assert head == ["right, trained alone", "at 1", "at 3", "at 7"]
+    assert first == ["RNN", *["0.45 (0.40 to 0.50)"] * 3]
+    assert last == ["attention", "1.00", "1.00", "1.00"]
+
+
+def test_the_readme_shows_what_the_file_holds():
+    section = figures_make().lesson_section(LessonResults.load(result_path("cpu")))
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    assert f"<!-- lesson -->\n{section}\n<!-- /lesson -->" in readme

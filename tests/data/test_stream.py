@@ -348,6 +348,7 @@ def test_two_streams_at_once_do_not_meet(tmp_path):
 
 def test_a_disk_that_is_full_at_the_close_leaves_nothing_behind(tmp_path):
     tokenizer = train_tokenizer([], 256)
+
     class Full(io.BytesIO):
         def close(self):
             super().close()
