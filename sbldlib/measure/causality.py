@@ -17,7 +17,8 @@ from ..errors import check_choice, check_finite, check_kind, check_positive_int,
 from ..losses import device_of, evaluation_mode, logits_of
 from ..records import Record
 from .graph import written_out
-from .reach import captured_embedding, find_embedding
+from .influence import influence_map
+from .reach import find_embedding
 
 METHODS = ("gradient", "substitution")
 NOISE = 1e-5  # of a substitution: what other shapes of the same sum may change, relative
@@ -28,8 +29,8 @@ class Causality(Record):
     """How strongly the logits at each position depend on each token.
 
     Attributes:
-        influence: row i, column j: the largest gradient of logits i towards the embedding of token
-            j, or their largest relative change when token j is another; 0 where there is none.
+        influence: row i, column j: norm of the gradient of logits i towards token j's embedding,
+            or their largest relative change when token j is another; 0 where there is none.
         offset: the target of position i is token i + offset.
         method: "gradient" or "substitution".
     """
@@ -123,36 +124,18 @@ def measure_causality(
         raise ValueError(f"tokens of shape {shape} must be [batch, tokens] with at least one each")
     offset = check_positive_int("offset", offset)
     check_choice("method", method, METHODS)
-    generator = torch.Generator().manual_seed(check_seed("seed", seed))
-    part = find_embedding(model) if embedding is None else embedding
-    tokens = tokens.to(device_of(model))
-    with written_out(), evaluation_mode(model):
-        if method == "gradient":
-            influence_TT = _by_gradient(model, tokens, part, generator)
-        else:
+    if method == "gradient":
+        once = {"num_directions": 1, "seed": seed, "embedding": embedding}
+        maps = [influence_map(model, row_T[None], outputs=_logits, **once) for row_T in tokens]
+        influence_TT = torch.stack(maps).amax(0)
+    else:
+        generator = torch.Generator().manual_seed(check_seed("seed", seed))
+        part = find_embedding(model) if embedding is None else embedding
+        tokens = tokens.to(device_of(model))
+        with written_out(), evaluation_mode(model):
             influence_TT = _by_substitution(model, tokens, part, generator)
     rows = tuple(tuple(row) for row in influence_TT.tolist())
     return Causality(influence=rows, offset=offset, method=method)
-
-
-def _by_gradient(
-    model: nn.Module, tokens_BT: Tensor, part: nn.Module, generator: torch.Generator
-) -> Tensor:
-    """Largest absolute gradient of a random combination of logits i, over rows and widths."""
-    with torch.enable_grad(), captured_embedding(part) as embedded:
-        logits_BTV = _logits(model, tokens_BT)
-        if len(embedded) != 1:
-            raise ValueError(
-                f"embedding of type {type(part).__name__} ran {len(embedded)} times in one forward "
-                "pass; give the part that runs once, as embedding="
-            )
-        weights_V = torch.randn(logits_BTV.shape[-1], generator=generator).to(logits_BTV)
-        combined_T = (logits_BTV * weights_V).sum((0, 2))
-        rows = [
-            torch.autograd.grad(each, embedded[0], retain_graph=True)[0].abs().amax((0, 2))
-            for each in combined_T
-        ]
-    return torch.stack(rows).double().cpu()
 
 
 def _by_substitution(

@@ -176,7 +176,7 @@ def test_logits_of_another_length_are_refused():
         def forward(self, tokens_BT):
             return self.embedding(tokens_BT)[:, -1:]
 
-    with pytest.raises(ValueError, match=r"logits of shape \(3, 1, 32\) for tokens of \(3, 8\)"):
+    with pytest.raises(ValueError, match=r"logits of shape \(1, 1, 32\) for tokens of \(1, 8\)"):
         measure_causality(Last(0, 0), TOKENS_BT)
 
 
