@@ -8,19 +8,17 @@ Understanding", 2018, arXiv 1810.04805.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import check_choice, check_kind, check_seed, unknown_name
-from . import files
+from ..errors import check_kind, check_seed
 from .bert_config import PRESETS, BertConfig
 from .from_scratch import check_mask
 from .generation import check_tokens
+from .language_model import NamedModel
 
 __all__ = ["PRESETS", "Bert", "BertBlock", "BertConfig", "BertOutput"]
 
@@ -100,7 +98,7 @@ class BertBlock(nn.Module):
         return x_BTD + self.feed_forward(self.norm2(x_BTD))
 
 
-class Bert(nn.Module):
+class Bert(NamedModel):
     """Token, segment and position embeddings, encoder blocks in `blocks`, and two heads.
 
     The masked-language head's last map is the token embedding, with a bias of its own.
@@ -110,10 +108,15 @@ class Bert(nn.Module):
         seed: of the initial weights; torch's own random state is neither read nor moved. The
             weights are the same on every device.
 
+    Sizes by name: "tiny", "bert-base" and "bert-large".
+
     Example:
         >>> model = Bert.from_preset("tiny")
         >>> hidden_BTD, pooled_BD, masked_logits_BTV, next_sentence_logits_B2 = model(tokens_BT)
     """
+
+    config_class, presets = BertConfig, PRESETS
+    config: BertConfig
 
     def __init__(self, config: BertConfig, seed: int = 0) -> None:
         super().__init__()
@@ -138,25 +141,6 @@ class Bert(nn.Module):
             self.next_sentence = nn.Linear(D, 2)
         self.to_empty(device=torch.get_default_device())
         self._draw_weights(seed)
-
-    @classmethod
-    def from_preset(cls, name: str, seed: int = 0, **changes: Any) -> Bert:
-        """A model of a named size, one of PRESETS.
-
-        Args:
-            name: "tiny", "bert-base" or "bert-large".
-            seed: of the initial weights.
-            changes: fields of BertConfig that differ from the preset's.
-
-        Raises:
-            ValueError: an unknown name or field (the nearest is suggested), or a bad value.
-        """
-        check_choice("preset", name, PRESETS)
-        known = [field.name for field in fields(BertConfig)]
-        for field in changes:
-            if field not in known:
-                raise unknown_name("changes", field, known)
-        return cls(replace(PRESETS[name], **changes), seed)
 
     def forward(
         self,
@@ -217,37 +201,6 @@ class Bert(nn.Module):
         """
         x = self.masked_norm(F.gelu(self.masked_transform(hidden)))
         return F.linear(x, self.token_embedding.weight, self.masked_bias)
-
-    def num_parameters(self, *, embeddings: bool = True) -> int:
-        """Number of weights; the tied head counts once, as an embedding.
-
-        Args:
-            embeddings: whether token, segment and position embeddings are counted.
-        """
-        tables = (self.token_embedding, self.segment_embedding, self.position_embedding)
-        without = 0 if embeddings else sum(table.weight.numel() for table in tables)
-        return sum(parameter.numel() for parameter in self.parameters()) - without
-
-    def save(self, folder: str | Path) -> Path:
-        """Write model.safetensors and config.json into `folder`, each whole or not at all."""
-        return files.save_model(folder, asdict(self.config), self.state_dict())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Bert:
-        """The model that `save` wrote, with its weights' types, on the CPU.
-
-        Raises:
-            ValueError: files that are missing, damaged, or disagree with each other.
-        """
-        config, weights = files.load_model(folder)
-        known = {field.name for field in fields(BertConfig)}
-        if odd := sorted(config.keys() ^ known):
-            raise ValueError(f"{files.CONFIG}: fields {odd} are missing or unknown")
-        with torch.device("meta"):
-            model = cls(BertConfig(**config))
-        files.check_shapes(model.state_dict(), weights)
-        model.load_state_dict(weights, assign=True)
-        return model
 
     def _embed(self, tokens_BT: Tensor, segments_BT: Tensor | None) -> Tensor:
         """The normalised sum of token, segment and position embeddings."""

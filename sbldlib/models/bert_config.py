@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import check_choice, check_positive_int, check_range
+from .config_checks import check_heads, check_symbols
 from .from_scratch import NORMS
 
 # Far beyond any model that was trained; above them one that was mistyped would fill the memory.
@@ -67,11 +68,7 @@ class BertConfig:
         for name, limit in MAXIMUM.items():
             number = check_positive_int(name, getattr(self, name), maximum=limit)
             object.__setattr__(self, name, number)
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"width={self.width} must be a multiple of num_heads={self.num_heads}, such as "
-                f"{math.ceil(self.width / self.num_heads) * self.num_heads}"
-            )
+        check_heads("width", self.width, self.num_heads)
         dropout = check_range("dropout", self.dropout, 0, 1, high_open=True)
         object.__setattr__(self, "dropout", dropout)
         for name in ("init_std", "norm_epsilon"):
@@ -80,18 +77,9 @@ class BertConfig:
             )
             object.__setattr__(self, name, above_0)
         check_choice("norm", self.norm, NORMS)
-        self._check_symbols()
-
-    def _check_symbols(self) -> None:
-        last = self.vocabulary_size - 1
-        for name in SYMBOLS:
-            symbol = check_positive_int(name, getattr(self, name), minimum=0)
-            if symbol > last:
-                raise ValueError(f"{name}={symbol} is outside the vocabulary's 0..{last}")
+        symbols = {name: getattr(self, name) for name in SYMBOLS}
+        for name, symbol in check_symbols(symbols, self.vocabulary_size).items():
             object.__setattr__(self, name, symbol)
-        named = {name: getattr(self, name) for name in SYMBOLS}
-        if len(set(named.values())) < len(named):
-            raise ValueError(f"{', '.join(SYMBOLS)} must be four different tokens; got {named}")
 
 
 PRESETS = {

@@ -82,6 +82,7 @@ class ConvGPT(LanguageModel):
     """
 
     config_class, presets = ConvGPTConfig, PRESETS
+    config: ConvGPTConfig
 
     def __init__(self, config: ConvGPTConfig, seed: int = 0) -> None:
         super().__init__()

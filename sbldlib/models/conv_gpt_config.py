@@ -7,10 +7,10 @@ each change of level, a context of 1024): "small-ahead" but for its vocabulary; 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from ..errors import check_choice, check_flag, check_positive_int, items
+from .config_checks import check_heads
 from .gpt_config import MAXIMUM, GPTConfig
 
 TARGETS = ("next", "ahead")
@@ -62,12 +62,7 @@ class ConvGPTConfig:
         if len(widths) < 2:
             raise ValueError(f"widths={widths} must name two levels or more, such as (48, 96)")
         for width in widths:
-            if width % self.num_heads:
-                nearest = math.ceil(width / self.num_heads) * self.num_heads
-                raise ValueError(
-                    f"widths={widths}: {width} must be a multiple of num_heads={self.num_heads}, "
-                    f"such as {nearest}"
-                )
+            check_heads("widths", width, self.num_heads)
         merge = check_positive_int("merge", self.merge, minimum=2, maximum=MAX_MERGE)
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "merge", merge)

@@ -107,6 +107,7 @@ class GPT(LanguageModel):
     """
 
     config_class, presets = GPTConfig, PRESETS
+    config: GPTConfig
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ..errors import check_choice, check_flag, check_positive_int, check_range
+from .config_checks import check_heads
 
 # Names of GELU, and what torch calls its approximation.
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
@@ -57,11 +58,7 @@ class GPTConfig:
         for name in ("vocabulary_size", "context_length", "num_layers", "num_heads", "width"):
             number = check_positive_int(name, getattr(self, name), maximum=MAXIMUM[name])
             object.__setattr__(self, name, number)
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"width={self.width} must be a multiple of num_heads={self.num_heads}, such as "
-                f"{math.ceil(self.width / self.num_heads) * self.num_heads}"
-            )
+        check_heads("width", self.width, self.num_heads)
         dropout = check_range("dropout", self.dropout, 0, 1, high_open=True)
         init_std = check_range(
             "init_std", self.init_std, 0, math.inf, low_open=True, high_open=True

@@ -1,4 +1,4 @@
-"""What the kit's GPTs share: sizes by name, tokens embedded, whole files, weights from a seed.
+"""What the kit's models share: sizes by name, whole files; and for GPTs tokens and first weights.
 
 Legend: B batch, T tokens, D width.
 """
@@ -16,27 +16,20 @@ from torch import Tensor, nn
 from ..errors import check_choice, unknown_name
 from . import files, generation
 
-Model = TypeVar("Model", bound="LanguageModel")
+Model = TypeVar("Model", bound="NamedModel")
 
 
-class LanguageModel(nn.Module):
-    """Learned embeddings of tokens and positions, a body, and the token embedding as its head.
-
-    A subclass builds `token_embedding`, `position_embedding`, `embedding_dropout` and the body
-    from a configuration, which is the first argument of its constructor; the seed is the second.
+class NamedModel(nn.Module):
+    """A model that is made from a configuration and a seed, by name or from its own files.
 
     Attributes:
-        config_class: of the configuration, a dataclass with vocabulary_size, context_length,
-            num_layers and init_std.
+        config_class: of the configuration, a dataclass.
         presets: the named sizes.
     """
 
     config_class: ClassVar[type]
     presets: ClassVar[Mapping[str, Any]]
     config: Any
-    token_embedding: nn.Embedding
-    position_embedding: nn.Embedding
-    embedding_dropout: nn.Module
 
     @classmethod
     def from_preset(cls: type[Model], name: str, seed: int = 0, **changes: Any) -> Model:
@@ -58,13 +51,13 @@ class LanguageModel(nn.Module):
         return cls(replace(cls.presets[name], **changes), seed)
 
     def num_parameters(self, *, embeddings: bool = True) -> int:
-        """Number of weights; the tied head counts once, as an embedding.
+        """Number of weights; a tied head counts once, as an embedding.
 
         Args:
-            embeddings: whether token and position embeddings are counted.
+            embeddings: whether the tables of tokens, positions and segments are counted.
         """
-        tables = (self.token_embedding, self.position_embedding)
-        without = 0 if embeddings else sum(table.weight.numel() for table in tables)
+        tables = (part.weight for part in self.modules() if isinstance(part, nn.Embedding))
+        without = 0 if embeddings else sum(table.numel() for table in tables)
         return sum(parameter.numel() for parameter in self.parameters()) - without
 
     def save(self, folder: str | Path) -> Path:
@@ -87,6 +80,18 @@ class LanguageModel(nn.Module):
         files.check_shapes(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
         return model
+
+
+class LanguageModel(NamedModel):
+    """Learned embeddings of tokens and positions, a body, and the token embedding as its head.
+
+    A subclass builds `token_embedding`, `position_embedding`, `embedding_dropout` and the body; its
+    configuration has vocabulary_size, context_length, num_layers and init_std.
+    """
+
+    token_embedding: nn.Embedding
+    position_embedding: nn.Embedding
+    embedding_dropout: nn.Module
 
     def _embed(self, tokens_BT: Tensor, start: int = 0) -> Tensor:
         """Embeddings of tokens whose first stands at position `start`."""

@@ -20,6 +20,7 @@ from ..errors import (
     check_range,
     items,
 )
+from .config_checks import check_heads
 from .gpt_config import MAXIMUM
 
 RECURRENT = {"rnn": 1, "lstm": 4, "gru": 3}  # and their gates: maps of input and state a layer
@@ -71,11 +72,8 @@ class SequenceConfig:
         most = MAXIMUM["context_length"]
         number = check_positive_int("kernel_size", self.kernel_size, minimum=2, maximum=most)
         object.__setattr__(self, "kernel_size", number)
-        if self.kind == "attention" and self.width % self.num_heads:
-            raise ValueError(
-                f"width={self.width} must be a multiple of num_heads={self.num_heads}, such as "
-                f"{math.ceil(self.width / self.num_heads) * self.num_heads}"
-            )
+        if self.kind == "attention":
+            check_heads("width", self.width, self.num_heads)
         bias = check_range(
             "forget_bias", self.forget_bias, -math.inf, math.inf, low_open=True, high_open=True
         )

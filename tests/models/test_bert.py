@@ -161,7 +161,7 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
     [
         ({"width": 9}, "width=9 must be a multiple of num_heads=2"),
         ({"padding": 40}, r"padding=40 is outside the vocabulary's 0\.\.39"),
-        ({"mask": 38}, "four different tokens"),
+        ({"mask": 38}, "must be different tokens"),
         ({"norm": "middle"}, "norm='middle' is not known"),
         ({"norm_epsilon": 0}, "norm_epsilon=0 is outside"),
         ({"dropout": 1.0}, "dropout=1.0 is outside"),

@@ -401,7 +401,7 @@ def test_sensitivity_is_what_skipping_each_layer_costs():
         ({"activation": "gleu"}, "did you mean 'gelu'"),
         ({"bias": 1}, "bias=1 must be True or False"),
         ({"end": 23}, r"end=23 is outside the vocabulary's 0..22"),
-        ({"end": 1}, "padding, start and end must be three different tokens"),
+        ({"end": 1}, "padding, start, end must be different tokens"),
         ({"context_length": 2**30}, "context_length=1073741824 must be at most"),
     ],
 )
