@@ -20,9 +20,9 @@ from .explorer import Explorer, dropdown, offer, show_only_where, slider
 from .theming import NARROW
 
 VIEWS = {
-    "head": "head view: lines of chosen heads",
-    "model": "model view: all layers and heads",
-    "map": "one map: one head, token by token",
+    "head": "head view: lines",
+    "model": "model view: all heads",
+    "map": "one map: one head",
 }
 SIZE_INCHES = (6.4, 4.6)
 MAX_CHARACTERS = 2000  # of a sentence: above it even the model view is too fine

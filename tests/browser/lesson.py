@@ -1,14 +1,17 @@
-"""What the tests' own notebooks train: a GPT of some thousand weights, against full depth."""
+"""What the tests' own notebooks show: a small GPT against full depth, and a translator."""
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from small import Source, gpt
 
 from sbldlib import Budget, SensitivityData, TrainConfig, make_optimizer
+from sbldlib.data.translation import make_vocabulary
 from sbldlib.losses import evaluate_loss
+from sbldlib.measure.translator import Translator
+from sbldlib.models.encoder_decoder import EncoderDecoder
 from sbldlib.panels import LiveTraining
 from sbldlib.training.checkpoints import CheckpointConfig
 
@@ -34,3 +37,12 @@ def make_panel(steps: int, *, seed: int = 0, every_steps: int = 0, **options: An
         checkpoints=CheckpointConfig(every_steps=every_steps, keep_last=20),
         **{**known, **options},
     )
+
+
+@cache
+def translator() -> Translator:
+    """One that has not learnt a word: who looks at whom is chance, and still adds up to 1."""
+    vocabulary = make_vocabulary("word")
+    sizes = {"vocabulary_size": vocabulary.vocabulary_size, "context_length": 16}
+    model = EncoderDecoder.from_preset("tiny", **sizes)
+    return Translator(model=model, vocabulary=vocabulary, language="de")
