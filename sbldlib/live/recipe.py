@@ -38,7 +38,8 @@ def recipe_parts(
         config=parts.config,
         evaluations=parts.evaluations,
         checkpoints=checkpoints,
-        sample=writer(parts.data),
+        # A model that predicts further ahead goes on from whole spans alone, which no prompt is.
+        sample=writer(parts.data) if config.shape.offset == 1 else None,
     )
     return parts, setting
 

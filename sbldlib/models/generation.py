@@ -65,7 +65,7 @@ def generate(
     check_kind("generator", generator, torch.Generator, "a torch.Generator, or None")
     use_cache = check_flag("use_cache", use_cache)
     cache = KeyValueCache(config.num_layers) if use_cache else None
-    offset = getattr(config, "offset", 1)
+    offset = config.offset
     with evaluation_mode(model):
         while tokens_BT.shape[1] < total:
             if cache is None:

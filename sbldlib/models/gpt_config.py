@@ -68,6 +68,11 @@ class GPTConfig:
         object.__setattr__(self, "bias", check_flag("bias", self.bias))
         check_choice("activation", self.activation, ACTIVATIONS)
 
+    @property
+    def offset(self) -> int:
+        """How many tokens after a position its target stands."""
+        return 1
+
 
 # At width 64 an init_std of 0.02 learns far slower than 0.1.
 TINY = GPTConfig(

@@ -151,7 +151,7 @@ def text_for(
     Args:
         corpus: a folder of your own text; None for Python's standard library.
     """
-    large, offset = is_large(shape), getattr(shape, "offset", 1)
+    large, offset = is_large(shape), shape.offset
     return prepare_lesson_data(
         vocabulary_size=min(shape.vocabulary_size, MAX_VOCABULARY),
         context_length=shape.context_length,

@@ -55,7 +55,7 @@ def make_parts(
     evaluations: dict[str, Evaluation] = {
         VALIDATION_LOSS: lambda model: evaluate_loss(model, data.validation)
     }
-    if not is_large(config.shape) and getattr(config.shape, "offset", 1) == 1:
+    if not is_large(config.shape) and config.shape.offset == 1:
         evaluations[ACCURACY] = lambda model: exact_match(model, data.problems, data.tokenizer)
     return Parts(
         model=model,

@@ -237,6 +237,15 @@ def test_the_configuration_s_method_and_saving_come_first():
     assert off.session.start["dropping"] is False
 
 
+def test_a_variant_races_where_it_does_not_grow():
+    config = PretrainConfig(model="conv", preset="tiny-ahead", method="uniform", steps=2)
+    panel = LiveTraining.from_config(config)
+    panel.start("inline")
+    assert len(panel.record()) == 2 and panel.live_record().samples == ({},)
+    with pytest.raises(ValueError, match="model='diverging' grows while it trains"):
+        LiveTraining.from_config(PretrainConfig(model="diverging", steps=2))
+
+
 def test_a_budget_without_a_known_length_is_shown_too():
     panel = make_panel(config=TrainConfig(budget=Budget(seconds=0.5)), against="none")
     panel.start("inline")
