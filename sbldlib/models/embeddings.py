@@ -1,4 +1,4 @@
-"""One vector a sentence from BERT, the sentences nearest to each, and how good a guide they are.
+"""One vector a sentence from BERT, and the sentences nearest to each.
 
 Legend: B batch, T tokens, D width, N sentences, K neighbours.
 
@@ -9,10 +9,8 @@ Source: [S] mean pooling against [CLS] as in Reimers & Gurevych, "Sentence-BERT"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,28 +19,8 @@ from ..errors import check_choice, check_kind, check_positive_int, items
 from .bert import Bert
 from .bert_objectives import moved_to
 from .generation import evaluation_mode
-from .grouped import grouped_mean
 
 POOLINGS = ("mean", "cls")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalScore:
-    """How often the nearest other sentence is of the same group.
-
-    Attributes:
-        share: of the sentences, in [0, 1].
-        low, high: 95 % interval, groups drawn anew.
-        chance: the share of a neighbour that is drawn at random.
-        num_sentences, num_groups: how many there were.
-    """
-
-    share: float
-    low: float
-    high: float
-    chance: float
-    num_sentences: int
-    num_groups: int
 
 
 @torch.no_grad()
@@ -107,41 +85,6 @@ def nearest_neighbours(
     alike_NN = cosines(embeddings_ND, centre=centre)
     alike_NN.fill_diagonal_(-torch.inf)
     return alike_NN.topk(K, dim=-1).indices
-
-
-def retrieval_score(
-    embeddings_ND: Tensor, groups: Sequence[int], *, centre: bool = True, seed: int = 0
-) -> RetrievalScore:
-    """How often a sentence's nearest neighbour is of its own group, such as its own file.
-
-    Args:
-        embeddings_ND: one vector a sentence.
-        groups: the group of each.
-        centre: as in `cosines`.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: another number of groups than of sentences, or one group alone.
-    """
-    of = np.asarray(list(items("groups", groups)))
-    if of.shape != (len(embeddings_ND),):
-        raise ValueError(
-            f"groups of shape {of.shape} must name one group for each of the "
-            f"{len(embeddings_ND)} sentences"
-        )
-    names, counts = np.unique(of, return_counts=True)
-    if len(names) < 2:
-        raise ValueError("groups holds one group alone; every neighbour is of it")
-    nearest_N = nearest_neighbours(embeddings_ND, 1, centre=centre)[:, 0].numpy()
-    share, low, high = grouped_mean(of[nearest_N] == of, of, seed=seed)
-    return RetrievalScore(
-        share=share,
-        low=low,
-        high=high,
-        chance=float((counts * (counts - 1)).sum() / (len(of) * (len(of) - 1))),
-        num_sentences=len(of),
-        num_groups=len(names),
-    )
 
 
 def _check_embeddings(embeddings_ND: Tensor) -> None:

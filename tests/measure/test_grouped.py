@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sbldlib.models.grouped import grouped_mean
+from sbldlib.measure.grouped import grouped_mean
 
 
 def test_groups_that_are_alike_inside_widen_the_interval():
