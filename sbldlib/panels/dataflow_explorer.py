@@ -8,8 +8,8 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from ..errors import check_callable
-from ..measure.dataflow import DataFlow
 from ..plots.dataflow import draw_flow_step, flow_in_words
+from ..translation.dataflow import DataFlow
 from .explorer import Explorer, slider
 from .theming import NARROW
 

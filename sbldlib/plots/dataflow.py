@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..measure.dataflow import BLOCK_PARTS, DECODER, ENCODER, FIRST, LAST, DataFlow, FlowStep
+from ..translation.dataflow import BLOCK_PARTS, DECODER, ENCODER, FIRST, LAST, DataFlow, FlowStep
 from .attention import letter_size, token_name
 from .theme import BLUE, GREY, INK, ORANGE
 

@@ -10,10 +10,10 @@ from small import Source, gpt
 from sbldlib import Budget, SensitivityData, TrainConfig, make_optimizer
 from sbldlib.data.translation import make_vocabulary
 from sbldlib.losses import evaluate_loss
-from sbldlib.measure.translator import Translator
 from sbldlib.models.encoder_decoder import EncoderDecoder
 from sbldlib.panels import LiveTraining
 from sbldlib.training.checkpoints import CheckpointConfig
+from sbldlib.translation.translator import Translator
 
 NUM_LAYERS, MEASURED_BLOCK = 8, (0, 7)
 SENSITIVITY = SensitivityData(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sbldlib.measure.dataflow import DataFlow, trace_translation
 from sbldlib.models.encoder_decoder import EncoderDecoder
 from sbldlib.panels.dataflow_explorer import DataFlowExplorer
+from sbldlib.translation.dataflow import DataFlow, trace_translation
 
 SYMBOLS = tuple("_^$abcdef")
 

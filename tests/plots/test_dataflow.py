@@ -9,7 +9,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sbldlib.measure.dataflow import DataFlow, trace_translation
 from sbldlib.models.encoder_decoder import EncoderDecoder
 from sbldlib.plots.dataflow import (
     draw_filmstrip,
@@ -19,6 +18,7 @@ from sbldlib.plots.dataflow import (
     plot_flow_values,
 )
 from sbldlib.plots.theme import BLUE, ORANGE
+from sbldlib.translation.dataflow import DataFlow, trace_translation
 
 SYMBOLS = tuple("_^$abcdef")
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..data.number_words import LANGUAGES
 from ..data.translation import Vocabulary
 from ..errors import check_choice, check_kind
+from ..measure.attention import AttentionMaps, translation_maps
 from ..models.beam import Hypothesis, greedy_decode
 from ..models.encoder_decoder import EncoderDecoder
-from .attention import AttentionMaps, translation_maps
 from .dataflow import DataFlow, trace_translation
 
 

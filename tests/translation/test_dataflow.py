@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sbldlib.measure.dataflow import trace_translation
 from sbldlib.models.beam import greedy_decode
 from sbldlib.models.encoder_decoder import EncoderDecoder
+from sbldlib.translation.dataflow import trace_translation
 
 SYMBOLS = tuple("_^$abcdef")
 SOURCE = torch.tensor([[3, 4, 5, 2]])

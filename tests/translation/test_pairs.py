@@ -6,9 +6,9 @@ import pytest
 
 from sbldlib.data.number_words import translate_number
 from sbldlib.data.translation import encode_pairs, make_vocabulary
-from sbldlib.measure.translations import KINDS, Translation, error_kind, translate_pairs
 from sbldlib.models.beam import Hypothesis, beam_decode, greedy_decode, length_penalty
 from sbldlib.models.encoder_decoder import EncoderDecoder
+from sbldlib.translation.pairs import KINDS, Translation, error_kind, translate_pairs
 
 VOCABULARY = make_vocabulary("word")
 PAIRS = [translate_number(n, d) for n, d in ((21, "en-de"), (304, "de-fr"), (7, "digits-en"))]

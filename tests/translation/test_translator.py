@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sbldlib.data.translation import make_vocabulary
-from sbldlib.measure.translator import Translator
 from sbldlib.models.beam import greedy_decode
 from sbldlib.models.encoder_decoder import EncoderDecoder
+from sbldlib.translation.translator import Translator
 
 VOCABULARY = make_vocabulary("word")
 SIZES = {"vocabulary_size": VOCABULARY.vocabulary_size, "width": 16, "context_length": 8}

@@ -9,8 +9,8 @@ import torch
 
 from sbldlib.data.number_words import translate_number
 from sbldlib.data.translation import make_vocabulary
-from sbldlib.measure.alignment import measure_alignment
 from sbldlib.models.encoder_decoder import EncoderDecoder
+from sbldlib.translation.alignment import measure_alignment
 
 VOCABULARY = make_vocabulary("word")
 NUMBERS = (21, 85, 421, 199)
