@@ -9,18 +9,18 @@ compute is written out in `from_scratch`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import check_choice, check_kind, check_seed
+from ..errors import check_kind, check_seed
 from .encoder_decoder_config import PRESETS, EncoderDecoderConfig
 from .encoder_decoder_parts import Decoder, Encoder, Maps
 from .from_scratch import sinusoidal_positions
 from .generation import evaluation_mode
+from .language_model import NamedModel
 
 __all__ = [
     "PRESETS",
@@ -49,11 +49,12 @@ class AttentionWeights:
     cross: tuple[Tensor | None, ...]
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(NamedModel):
     """Encoder, decoder with cross-attention, sinusoidal positions, and one shared embedding.
 
     The embedding is also the head, as in 2017. Blocks are `encoder.blocks` and `decoder.blocks`:
-    layer dropping numbers the encoder's first, then the decoder's.
+    layer dropping numbers the encoder's first, then the decoder's. Sizes by name: "tiny",
+    "base-2017" and "big-2017".
 
     Args:
         config: size and shape.
@@ -65,6 +66,8 @@ class EncoderDecoder(nn.Module):
         >>> logits_BTV = model(source_BS, shift_right(targets_BT, start=1, padding=0))
     """
 
+    config_class, presets = EncoderDecoderConfig, PRESETS
+    config: EncoderDecoderConfig
     positions_TD: Tensor
 
     def __init__(self, config: EncoderDecoderConfig, seed: int = 0) -> None:
@@ -82,17 +85,6 @@ class EncoderDecoder(nn.Module):
             self.register_buffer("positions_TD", positions_TD, persistent=False)
         self.to_empty(device=torch.get_default_device())
         self._draw_weights(seed)
-
-    @classmethod
-    def from_preset(cls, name: str, seed: int = 0, **changes: Any) -> EncoderDecoder:
-        """A model of a named size, one of PRESETS.
-
-        Args:
-            name: "tiny", "base-2017" or "big-2017".
-            seed: of the initial weights.
-            changes: fields of EncoderDecoderConfig to change.
-        """
-        return cls(replace(PRESETS[check_choice("name", name, PRESETS)], **changes), seed)
 
     def forward(
         self, source_BS: Tensor, target_BT: Tensor, *, source_mask_BS: Tensor | None = None
@@ -145,10 +137,6 @@ class EncoderDecoder(nn.Module):
             decoder=tuple(maps.get("own") for maps in decoder),
             cross=tuple(maps.get("cross") for maps in decoder),
         )
-
-    def num_parameters(self) -> int:
-        """Number of weights; the head is the embedding, which counts once."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def _encode(
         self, source_BS: Tensor, mask_BS: Tensor | None, kept: list[Maps] | None
@@ -218,8 +206,11 @@ class EncoderDecoder(nn.Module):
                     if module.bias is not None:
                         module.bias.zero_()
                 module.weight.copy_(drawn)
+        self._fill_buffers()
+
+    def _fill_buffers(self) -> None:
         T, D = self.positions_TD.shape
-        self.positions_TD.copy_(sinusoidal_positions(T, D))
+        self.positions_TD = sinusoidal_positions(T, D).to(self.embedding.weight)
 
 
 def shift_right(targets_BT: Tensor, *, start: int, padding: int) -> Tensor:

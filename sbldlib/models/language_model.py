@@ -79,7 +79,11 @@ class NamedModel(nn.Module):
             model = cls(cls.config_class(**config))
         files.check_shapes(model.state_dict(), weights)
         model.load_state_dict(weights, assign=True)
+        model._fill_buffers()
         return model
+
+    def _fill_buffers(self) -> None:
+        """Compute what is no weight and in no file; most models have nothing of the kind."""
 
 
 class LanguageModel(NamedModel):

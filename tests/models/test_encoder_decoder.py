@@ -475,6 +475,15 @@ def test_a_preset_by_a_wrong_name():
         EncoderDecoder({"width": 4})  # pyright: ignore
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_save_and_load_give_the_same_model(tmp_path, dtype):
+    model = build().to(dtype).eval()
+    again = EncoderDecoder.load(model.save(tmp_path)).eval()
+    assert again.config == model.config
+    shifted_BT = shift_right(sources(), start=1, padding=0)
+    assert torch.equal(again(sources(), shifted_BT), model(sources(), shifted_BT))
+
+
 def test_a_half_by_itself_maps_activations_to_activations():
     x_BSD = torch.linspace(-1, 1, B * S * 16).view(B, S, 16)
     assert build().encoder(x_BSD, torch.ones(B, 1, 1, S, dtype=torch.bool)).shape == x_BSD.shape
