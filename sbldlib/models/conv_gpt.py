@@ -171,10 +171,17 @@ class ConvGPT(LanguageModel):
         )
 
     def _initial_std(self, name: str, module: nn.Module) -> float:
-        """What changes the level keeps the stream's size: one over the root of its inputs."""
+        """What changes the level keeps the stream's size: one over the root of its inputs.
+
+        Where skip connections go around it, an expander writes to a stream as a block does, and
+        begins as small: else it buries what they carry, and the loss stays at that of guessing by
+        frequency for hundreds of steps.
+        """
         part, _, rest = name.partition(".")
         if name.endswith(".map"):
-            return module.weight.shape[1] ** -0.5  # pyright: ignore
+            std = module.weight.shape[1] ** -0.5  # pyright: ignore
+            is_added = part == "expanders" and self.config.skip_connections
+            return std * (2 * self.config.num_layers) ** -0.5 if is_added else std
         std = super()._initial_std(name, module)
         if part != "blocks":
             return std

@@ -211,3 +211,16 @@ def test_bad_tokens_are_named(read, message):
 def test_an_unknown_preset_is_named():
     with pytest.raises(ValueError, match=r"preset='smal'.*small"):
         ConvGPT.from_preset("smal")
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_a_new_model_does_not_bury_what_its_skip_connections_carry(preset):
+    model = ConvGPT.from_preset(preset, vocabulary_size=64)
+    held, added = [], []
+    model.blocks[0].register_forward_hook(lambda *call: held.append(call[2].std()))
+    model.expanders[0].register_forward_hook(lambda *call: added.append(call[2].std()))
+    model(torch.randint(64, (2, 256), generator=torch.Generator().manual_seed(0)))
+    assert 0.05 < added[0] / held[0] < 0.7
+    ahead = ConvGPT.from_preset(f"{preset}-ahead", vocabulary_size=64)
+    wide = ahead.expanders[0].map.weight  # nothing goes around it: it keeps the stream's size
+    assert wide.std().item() == pytest.approx(wide.shape[1] ** -0.5, rel=0.05)
