@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 import torch
 import typer
 
+from .data.hub import DATASETS
+from .data.hub.asked import MAX_BYTES
 from .live.replay import Replay, load_live
 from .live.replay import replay as replay_live
 from .methods import METHODS
@@ -59,6 +61,18 @@ Resume = Annotated[
     str, typer.Option(help="auto; always; never, which removes the run that is there; or a STEP.")
 ]
 Corpus = Annotated[Path | None, typer.Option(help="Folder of your own text.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"{' or '.join(DATASETS)}; or a Parquet or JSON file or folder, again and again."
+    ),
+]
+Columns = Annotated[
+    list[str] | None, typer.Option(help="Of --data, again and again; default text in files.")
+]
+MaxBytes = Annotated[
+    int | None, typer.Option(help=f"Of the text of --data; default {MAX_BYTES:_}.")
+]
 Device = Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")]
 Threads = Annotated[
     int, typer.Option(min=1, max=MOST_THREADS, help="Of torch; large models want more.")
@@ -97,6 +111,9 @@ def train(
     keep_last: KeepLast = SAVED.keep_last,
     resume: Resume = "auto",
     corpus: Corpus = None,
+    data: Data = None,
+    columns: Columns = None,
+    max_bytes: MaxBytes = None,
     device: Device = "cpu",
     threads: Threads = 1,
     processes: Processes = 1,
@@ -117,6 +134,9 @@ def train(
             accumulate=accumulate,
             evaluate_every=evaluate_every,
             corpus=None if corpus is None else str(corpus),
+            dataset=tuple(data or ()),
+            columns=tuple(columns) if columns else None,
+            max_bytes=max_bytes,
         )
         checkpoints = CheckpointConfig(
             every_minutes=save_every, keep_last=keep_last, keep_best=SAVED.keep_best
@@ -195,11 +215,21 @@ def _with_bar(work: Callable[..., T], asked: dict[str, Any]) -> T:
         def begin(stage: str, total: int) -> None:
             nonlocal name
             name = stage
-            progress.reset(task, description=name, total=total or None)
+            progress.reset(task, description=name, total=total or None, in_bytes=False)
+
+        def prepared(rows: int, num_bytes: int) -> None:
+            progress.update(
+                task,
+                completed=num_bytes,
+                total=asked["config"].max_bytes or MAX_BYTES,
+                description=f"preparing text · {rows:,} rows",
+                in_bytes=True,
+            )
 
         return work(
             **asked,
             on_stage=begin,
+            on_progress=prepared,
             on_step=lambda record: progress.update(
                 task,
                 completed=record.step + 1,

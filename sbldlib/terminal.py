@@ -11,10 +11,19 @@ from pathlib import Path
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
+from .data.hub.faults import HubError
 from .errors import printable, shown, why_no_folder
 from .storage.checkpoints import CheckpointError
 from .storage.lock import RunBusyError
@@ -28,11 +37,22 @@ GO_WRONG = (
     CheckpointError,
     NotFiniteError,
     RankMismatchError,
+    HubError,
+    ModuleNotFoundError,
     MemoryError,
     OSError,
 )
 GO_ON = "the same command goes on from there"
 console = Console()
+
+
+class _Done(MofNCompleteColumn):
+    """What is done of a task's total: in megabytes where the task says that it counts bytes."""
+
+    def render(self, task: Task) -> Text:
+        return (
+            DownloadColumn().render(task) if task.fields.get("in_bytes") else super().render(task)
+        )
 
 
 def is_first() -> bool:
@@ -45,7 +65,7 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description:36}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Done(),
         TimeRemainingColumn(),
         console=console,
         disable=not is_first(),

@@ -21,7 +21,8 @@ from sbldlib.pretraining import (
     pretrain,
     text_for,
 )
-from sbldlib.pretraining.config import MODELS, Asked, unseen_batches
+from sbldlib.pretraining.config import MODELS, Asked
+from sbldlib.pretraining.text import unseen_batches
 from sbldlib.storage.checkpoints import CheckpointError
 from sbldlib.storage.lock import FolderLock, RunBusyError
 from sbldlib.training.checkpoints import CheckpointConfig
@@ -213,7 +214,7 @@ def test_other_text_is_another_run_wherever_it_lies(tmp_path):
     }
     run = pretrain(configs["one"], folder=tmp_path / "run")
     assert pretrain(configs["moved"], folder=tmp_path / "run") == run
-    with pytest.raises(RunMismatchError, match="data_sha256"):
+    with pytest.raises(RunMismatchError, match=r"corpus='.*other' is asked for, .*one'"):
         pretrain(configs["other"], folder=tmp_path / "run", on_step=refuses_to_train)
 
 
@@ -292,6 +293,13 @@ def test_a_device_that_is_not_here_is_refused(tmp_path, monkeypatch):
         ({"learning_rate": 0.0}, "learning_rate=0.0 is outside"),
         ({"seed": -1}, "seed=-1"),
         ({"corpus": ""}, "corpus='' must be a path"),
+        ({"dataset": 3}, "dataset=3 must be a list"),
+        ({"dataset": [3]}, "dataset=3 must be a path"),
+        ({"dataset": ["a.json"], "columns": "text"}, "columns='text' must be a list"),
+        ({"dataset": ["a.json"], "columns": [3]}, "columns=3 must be the names of columns"),
+        ({"dataset": ["a.json"], "max_bytes": 0.5}, "max_bytes=0.5 must be a whole number"),
+        ({"dataset": "a.json", "corpus": "b"}, r"dataset=\('a.json',\) and corpus='b': give one"),
+        ({"max_bytes": 5}, "max_bytes=5 is of a dataset; name one, such as 'open-web-math'"),
     ],
 )
 def test_bad_settings_are_named(values, message):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .config import PretrainConfig, text_for
+from .config import PretrainConfig
 from .measure import load_pretrained, measure_sensitivities
 from .run import prepare, pretrain
+from .text import text_for
 
 __all__ = [
     "PretrainConfig",

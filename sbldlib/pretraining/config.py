@@ -1,4 +1,4 @@
-"""What a training of one of the kit's GPTs is asked to be, and the text that it reads."""
+"""What a training of one of the kit's GPTs is asked to be."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..data.batches import Batch
-from ..data.lesson import LessonData, prepare_lesson_data
-from ..errors import check_choice, check_path, check_positive_int, check_range, check_seed
+from ..data.hub import DATASETS
+from ..data.lesson import LessonData
+from ..errors import (
+    check_choice,
+    check_kind,
+    check_path,
+    check_positive_int,
+    check_range,
+    check_seed,
+    items,
+    shown,
+)
 from ..methods import METHODS, check_saving
-from ..models.conv_gpt import ConvGPT, ConvGPTConfig
+from ..models.conv_gpt import ConvGPT
 from ..models.diverging_gpt import DivergingGPT
-from ..models.gpt import GPT, GPTConfig
+from ..models.gpt import GPT
 from ..records import Record
 from ..storage.checkpoints import CheckpointError
+from .text import OnProgress, Shape, dataset_of, text_for
 
 ASKED = "pretraining.json"  # in a run's analysis folder
 VALIDATION_LOSS, ACCURACY = "validation_loss", "accuracy"
-UNREACHED = 1_000_000  # a step beyond every run
-MAX_VOCABULARY = 16_384  # there is not text enough for more words
-TEXT_BYTES = 4_000_000  # of Python's source, for the models that learn it in minutes
+OF_DATA = ("corpus", "dataset", "columns", "max_bytes")
 DEVICES = ("cpu", "cuda")
 MODELS = {"gpt": GPT, "conv": ConvGPT, "diverging": DivergingGPT}
-Shape = GPTConfig | ConvGPTConfig
 # Of the large ones: Brown et al. 2020, table 2.1 [S].
 LEARNING_RATES = {"tiny": 3e-3, "small": 3e-3, "gpt2-124m": 6e-4}
 LARGE_LEARNING_RATE = 3e-4
@@ -48,12 +55,17 @@ class PretrainConfig:
         saving: mean drop over layers and time, in [0, 1); "none" drops nothing whatever it is.
         seed: of weights, data order and draws.
         learning_rate: the base rate; None is the preset's.
-        batch_size: rows of a micro-batch; half of them hold arithmetic where the model is small.
+        batch_size: rows of a micro-batch; half of them hold arithmetic where the model is small
+            and learns no dataset.
         accumulate: micro-batches a step.
         evaluate_every: steps between evaluations; 0 evaluates at the end alone.
         warmup_steps: of the model whose sensitivities are measured, for sbld.
         sensitivity_batches: that they are measured on, >= 2.
         corpus: a folder of your own text; None for Python's standard library.
+        dataset: read in place of a corpus: a name in `DATASETS`, which needs the network once, or
+            your own Parquet or JSON files, and folders of them; () for a corpus.
+        columns: of the dataset, that are text; None for its own, and "text" in files.
+        max_bytes: of the dataset's text, at the most; None for 100 MB.
     """
 
     model: str = "gpt"
@@ -69,6 +81,9 @@ class PretrainConfig:
     warmup_steps: int = 150
     sensitivity_batches: int = 32
     corpus: str | None = None
+    dataset: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, MODELS)
@@ -88,6 +103,7 @@ class PretrainConfig:
             )
         if self.corpus is not None:
             plain["corpus"] = str(check_path("corpus", self.corpus))
+        plain |= self._checked_dataset()
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
@@ -108,9 +124,45 @@ class PretrainConfig:
         """Model and preset in a word; the baseline goes by its preset alone."""
         return self.preset if self.model == "gpt" else f"{self.model}-{self.preset}"
 
-    def data(self) -> LessonData:
-        """The text and problems that it trains on."""
-        return text_for(self.shape, batch_size=self.batch_size, seed=self.seed, corpus=self.corpus)
+    def data(self, on_progress: OnProgress | None = None) -> LessonData:
+        """The text and problems that it trains on.
+
+        Args:
+            on_progress: told the rows and the bytes of text so far, while a dataset is prepared.
+        """
+        return text_for(
+            self.shape,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            corpus=self.corpus,
+            dataset=dataset_of(self.dataset, self.columns) if self.dataset else None,
+            max_bytes=self.max_bytes,
+            on_progress=on_progress,
+        )
+
+    def _checked_dataset(self) -> dict[str, Any]:
+        """The fields of a dataset as plain values; what lies on the disk is looked at later."""
+        named = self.dataset if not isinstance(self.dataset, str) else (self.dataset,)
+        dataset = tuple(str(check_path("dataset", name)) for name in items("dataset", named))
+        if dataset and self.corpus is not None:
+            raise ValueError(
+                f"dataset={shown(dataset)} and corpus={shown(self.corpus)}: give one of them"
+            )
+        for field in ("columns", "max_bytes"):
+            if getattr(self, field) is not None and not dataset:
+                raise ValueError(
+                    f"{field}={shown(getattr(self, field))} is of a dataset; name one, such as "
+                    f"{next(iter(DATASETS))!r}, or a file"
+                )
+        plain: dict[str, Any] = {"dataset": dataset}
+        if self.columns is not None:
+            plain["columns"] = tuple(
+                check_kind("columns", name, str, "the names of columns, such as ('text',)")
+                for name in items("columns", self.columns)
+            )
+        if self.max_bytes is not None:
+            plain["max_bytes"] = check_positive_int("max_bytes", self.max_bytes)
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,44 +186,12 @@ class Asked(Record):
     def differences(self, other: Asked) -> dict[str, tuple[Any, Any]]:
         """Field -> its value here and there, where they differ."""
         # The same text may lie in another place: its digest says whether it is the same.
-        names = [name for name in self.config if name != "corpus"]
+        is_same_data = self.data_sha256 == other.data_sha256
+        names = [name for name in self.config if not (is_same_data and name in OF_DATA)]
         there = {**dataclasses.asdict(PretrainConfig()), **other.config}  # a field may be newer
         sides = {name: (self.config[name], there.get(name)) for name in names}
         sides["data_sha256"] = (self.data_sha256, other.data_sha256)
         return {name: both for name, both in sides.items() if both[0] != both[1]}
-
-
-def text_for(
-    shape: Shape, *, batch_size: int = 16, seed: int = 0, corpus: str | None = None
-) -> LessonData:
-    """Text for a model of this shape; half of it arithmetic problems where the model is small.
-
-    One that predicts further ahead than the next token learns text alone.
-
-    Args:
-        corpus: a folder of your own text; None for Python's standard library.
-    """
-    large, offset = is_large(shape), shape.offset
-    return prepare_lesson_data(
-        vocabulary_size=min(shape.vocabulary_size, MAX_VOCABULARY),
-        context_length=shape.context_length,
-        batch_size=batch_size,
-        seed=seed,
-        arithmetic_rows=0 if large or offset > 1 else batch_size // 2,
-        offset=offset,
-        max_bytes=None if large or corpus is not None else TEXT_BYTES,
-        root=corpus,
-    )
-
-
-def unseen_batches(data: LessonData, num_batches: int) -> list[Batch]:
-    """Batches of the training text that no step of any run draws."""
-    return [data.train.batch(UNREACHED + place) for place in range(num_batches)]
-
-
-def is_large(shape: Shape) -> bool:
-    """Whether it is a model for more text than arithmetic."""
-    return shape.vocabulary_size > MAX_VOCABULARY
 
 
 def check_device(device: str) -> str:

@@ -12,8 +12,9 @@ from ..records import SensitivityData
 from ..sensitivity import calculate_sensitivities
 from ..training.checkpoints import load_weights
 from ..training.folder import ANALYSIS
-from .config import ASKED, MODELS, PretrainConfig, load_config, text_for, unseen_batches
+from .config import ASKED, MODELS, PretrainConfig, load_config
 from .parts import make_model
+from .text import text_for, unseen_batches
 
 
 def measure_sensitivities(
@@ -48,7 +49,10 @@ def measure_sensitivities(
         data = text_for(model.config, corpus=text)
     else:
         model, config, done = load_pretrained(path, step=step)
-        data = dataclasses.replace(config, corpus=text or config.corpus).data()
+        if text is not None:
+            none = {"dataset": (), "columns": None, "max_bytes": None}
+            config = dataclasses.replace(config, corpus=text, **none)
+        data = config.data()
     return calculate_sensitivities(
         model, batches=unseen_batches(data, num_batches), method=method, iteration=done
     )

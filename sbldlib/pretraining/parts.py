@@ -15,7 +15,8 @@ from ..training.config import Budget, TrainConfig
 from ..training.growth import Growing, GrowingModel
 from ..training.optimizer import make_optimizer
 from ..training.run import Evaluation
-from .config import ACCURACY, MODELS, VALIDATION_LOSS, PretrainConfig, check_device, is_large
+from .config import ACCURACY, MODELS, VALIDATION_LOSS, PretrainConfig, check_device
+from .text import is_large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def make_parts(
     evaluations: dict[str, Evaluation] = {
         VALIDATION_LOSS: lambda model: evaluate_loss(model, data.validation)
     }
-    if not is_large(config.shape) and config.shape.offset == 1:
+    if data.problems and not is_large(config.shape) and config.shape.offset == 1:
         evaluations[ACCURACY] = lambda model: exact_match(model, data.problems, data.tokenizer)
     return Parts(
         model=model,

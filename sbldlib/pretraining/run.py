@@ -30,16 +30,9 @@ from ..training.folder import ANALYSIS, RunFolder, RunMismatchError
 from ..training.launch import Workers
 from ..training.loop import train
 from ..training.optimizer import make_optimizer
-from .config import (
-    ASKED,
-    VALIDATION_LOSS,
-    Asked,
-    PretrainConfig,
-    check_device,
-    load_record,
-    unseen_batches,
-)
+from .config import ASKED, VALIDATION_LOSS, Asked, PretrainConfig, check_device, load_record
 from .parts import make_model, make_parts
+from .text import OnProgress, unseen_batches
 
 SENSITIVITY, LISTS, WARM_UP = "sensitivity.json", "lists.json", "warm-up"
 OnStage = Callable[[str, int], None]  # what begins, and how many steps it takes
@@ -56,6 +49,7 @@ def pretrain(
     workers: Workers | None = None,
     on_stage: OnStage | None = None,
     on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Train a GPT of the kit in a folder; called again, it goes on where it was.
 
@@ -72,14 +66,24 @@ def pretrain(
             measures what is needed before.
         on_stage: told the name and number of steps of each part as it begins.
         on_step: told every training step.
+        on_progress: told the rows and the bytes of text so far, while a dataset is prepared.
 
     Raises:
         RunMismatchError: the folder holds a run of other settings; the field is named.
         ValueError: a value out of range, or a saving that the method cannot hold on this model.
         RunBusyError, CheckpointError, TrainingInterrupted, NotFiniteError: as for `train`.
+        HubError, ModuleNotFoundError: as for `prepare_hub_tokens`.
     """
     run = _Pretraining(
-        config, folder, checkpoints, resume, device, workers, on_stage=on_stage, on_step=on_step
+        config,
+        folder,
+        checkpoints,
+        resume,
+        device,
+        workers,
+        on_stage=on_stage,
+        on_step=on_step,
+        on_progress=on_progress,
     )
     run.prepare()
     return run.train()
@@ -94,13 +98,22 @@ def prepare(
     device: str = "cpu",
     on_stage: OnStage | None = None,
     on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """What `pretrain` does before the run: refuse what it would, and measure what it needs.
 
     Arguments and errors are `pretrain`'s.
     """
     _Pretraining(
-        config, folder, checkpoints, resume, device, None, on_stage=on_stage, on_step=on_step
+        config,
+        folder,
+        checkpoints,
+        resume,
+        device,
+        None,
+        on_stage=on_stage,
+        on_step=on_step,
+        on_progress=on_progress,
     ).prepare()
 
 
@@ -118,6 +131,7 @@ class _Pretraining:
         *,
         on_stage: OnStage | None,
         on_step: OnStep | None,
+        on_progress: OnProgress | None = None,
     ):
         self.config = config = config or PretrainConfig()
         self.folder = check_path("folder", folder)
@@ -132,7 +146,11 @@ class _Pretraining:
         made_up = SensitivityData(values=ranks, standard_errors=errors)
         self._method(self._model(), sensitivity_data=made_up)
         self.on_stage("text and problems", 0)
-        self.data = config.data()
+        if self.workers.index == 0:  # the others find what it has prepared
+            self.data = config.data(on_progress)
+        self.workers.wait()
+        if self.workers.index > 0:
+            self.data = config.data()
 
     def prepare(self) -> None:
         """Hold the run against what the folder has, and measure what its method needs to know."""

@@ -389,10 +389,28 @@ def test_nothing_is_left_of_a_first_file_that_changed(tmp_path, three_files, num
     assert contents(again) == contents(fresh) and again.card == fresh.card
 
 
-def test_one_at_a_time(tmp_path, three_files):
-    prepared = prepare(three_files, tmp_path)
-    with FolderLock(prepared.folder), pytest.raises(RunBusyError, match="is being written by"):
+def test_one_prepares_at_a_time_and_any_number_read(tmp_path, three_files):
+    with pytest.raises(StopError):
+        prepare(three_files, tmp_path, on_progress=stopped_after(40))
+    (home,) = tmp_path.glob("hub-*")
+    with FolderLock(home), pytest.raises(RunBusyError, match="is being written by"):
         prepare(three_files, tmp_path)
+    prepared = prepare(three_files, tmp_path)
+    with FolderLock(home):
+        assert prepare(three_files, tmp_path) == prepared
+
+
+def test_what_another_one_has_just_finished_is_not_made_again(tmp_path, three_files, monkeypatch):
+    finished, acquire = [], FolderLock.acquire
+
+    def after_the_other(self):
+        monkeypatch.setattr(FolderLock, "acquire", acquire)
+        finished.append(prepare(three_files, tmp_path))
+        return acquire(self)
+
+    monkeypatch.setattr(FolderLock, "acquire", after_the_other)
+    told = Told()
+    assert prepare(three_files, tmp_path, on_progress=told) == finished[0] and told == []
 
 
 # ---- the card and the batches
@@ -436,6 +454,10 @@ def test_batches_and_a_lesson_of_it(tmp_path, three_files):
     assert len(lesson.validation) == (prepared.files["validation"].num_tokens - 1) // 48
     assert lesson.bytes_per_token == prepared.files["validation"].bytes_per_token
     assert "90 rows" in lesson.description and "0.parquet and 2 more" in lesson.description
+    ahead = prepared.lesson(context_length=16, batch_size=3, offset=4)
+    for inputs_BT, targets_BT in (ahead.train.batch(7), *ahead.validation):
+        assert inputs_BT[:, 4:].equal(targets_BT[:, :-4])
+    assert ahead.fingerprint != lesson.fingerprint
     other = prepared.lesson(context_length=16, batch_size=3, seed=1)
     assert other.fingerprint != lesson.fingerprint
     with pytest.raises(ValueError, match="split='all' is not known"):
@@ -516,6 +538,10 @@ def raised(name: str, kind: type = Exception, words: str = "words") -> Exception
     return type(name, (kind,), {})(words)
 
 
+def of_the_network(library: str) -> Exception:
+    return type("ConnectError", (Exception,), {"__module__": f"{library}._exceptions"})("no name")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
@@ -527,6 +553,7 @@ def raised(name: str, kind: type = Exception, words: str = "words") -> Exception
         ),
         (raised("RepositoryNotFoundError"), ValueError, "path='a/b' is no dataset of the Hub"),
         (raised("DatasetNotFoundError", FileNotFoundError), ValueError, "is no dataset of the Hub"),
+        (of_the_network("httpx2"), HubError, r"a/b cannot be reached: .*\(ConnectError: no name"),
         (TimeoutError("slow"), HubError, r"a/b cannot be reached: .*\(TimeoutError: slow\)"),
         (ValueError("Bad split: x. Available splits: ['train']"), ValueError, "a/b: Bad split: x"),
         (ValueError("no such bytes\x1b[2J"), HubError, r"x.parquet is broken.*bytes\\x1b\[2J\)"),

@@ -26,6 +26,7 @@ from sbldlib.sensitivity import ESTIMATORS
 FRAME = dict.fromkeys(map(ord, "│─╭╮╰╯"))  # of the box that typer writes a refusal in
 FILE, FOLDER, DEEP = "{a file}", "{a folder}", "{a file}/below"
 MODEL, FOLDER_OF_TEXT, RACE = "{a model}", "{texts}", "{a race}"
+ROWS = "{rows}"
 HOSTILE = ("", " ", "x", "\x1b[2J", "[red]x[/]", "½", "\u0661", "caf\udce9", "--", "-", "x" * 3000)
 NOT_WHOLE = ("0.5", "1e3", "nan", "inf", "None", "True", "0x10", "1_", *HOSTILE)
 NOT_NUMBERS = ("None", "nan", "much", "1,5", "0x1p-2", *HOSTILE)
@@ -55,7 +56,13 @@ def whole(right: tuple, *wrong: str, **more: Any) -> Flag:
 SEED = whole(("0", "7", str(2**64 - 1)), "-1", str(2**64), "9" * 30)
 STEPS = whole(("1", "500"), "0", "-1", "9" * 30)
 TO = texts((FOLDER, f"{FOLDER}/caf\udce9", f"{FOLDER}/[red]x[/] $y_"), (FILE, DEEP, "x" * 3000))
-ALSO = {"--save-every": ("every_minutes=",), "--batches": ("num_batches=",), "--corpus": ("root=",)}
+ALSO = {
+    "--save-every": ("every_minutes=",),
+    "--batches": ("num_batches=",),
+    "--corpus": ("root=",),
+    "--data": ("dataset=", "files:"),
+    "--columns": ("template=",),
+}
 COMMANDS: dict[str, dict[str, Flag]] = {
     "sbld demo": {
         "--steps": STEPS,
@@ -89,6 +96,9 @@ COMMANDS: dict[str, dict[str, Flag]] = {
         "--keep-last": whole(("1", "3"), "0", "-1"),
         "--resume": texts(("auto", "always", "never", "5"), ("nope", "-1", "0.5", *HOSTILE)),
         "--corpus": texts((FOLDER_OF_TEXT,), (FILE, "no such folder", DEEP, "x" * 3000)),
+        "--data": texts((ROWS, "open-web-math"), (FILE, "no.json", FOLDER_OF_TEXT, DEEP, *HOSTILE)),
+        "--columns": texts(("text", "[red]x[/]", "caf\udce9"), ("{", "}x"), often=True),
+        "--max-bytes": whole(("1", "100000"), "0", "-1"),
         "--device": texts(("cpu",), ("cuda0", "gpu", *HOSTILE)),
         "--threads": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
         "--processes": whole(("1", "2"), "0", "-1", "9" * 9, "9" * 30),
@@ -153,8 +163,10 @@ def command_lines(draw: Callable, name: str) -> Line:
 def try_command(name: str, line: Line, folder: Path) -> tuple[bool, str | None]:
     """Whether this line was refused, and why that is not as promised, or None."""
     (folder / "a file").write_text("not a folder")
+    (folder / "rows.jsonl").write_text('{"text": "a row"}')
     world = World(folder)
     places = {FILE: folder / "a file", FOLDER: folder / "new", FOLDER_OF_TEXT: world.texts}
+    places[ROWS] = folder / "rows.jsonl"
     if name == "sbld sensitivity":
         places[MODEL] = world.model.save(folder / "model")
     if name == "sbld replay":

@@ -24,6 +24,7 @@ from sbldlib.live.record import LiveRecord
 from sbldlib.live.replay import Replay
 from sbldlib.pretraining import PretrainConfig, measure
 from sbldlib.pretraining.run import _Pretraining
+from sbldlib.pretraining.text import dataset_of
 from sbldlib.sensitivity import ESTIMATORS
 
 RUN = sbldlib.RunRecord(
@@ -80,7 +81,13 @@ def replaced_work() -> Iterator[list[str]]:
 def looked_at(**given: Any) -> None:
     """What `pretrain` looks at before it trains; the text itself is not tokenized."""
     given = {"workers": None, "on_stage": None, "on_step": None, **given}
-    with mock.patch.object(PretrainConfig, "data", lambda self: texts_for(corpus=self.corpus)):
+
+    def found(config: PretrainConfig, *_: Any) -> Any:
+        if config.dataset:
+            dataset_of(config.dataset, config.columns)
+        return texts_for(corpus=config.corpus)
+
+    with mock.patch.object(PretrainConfig, "data", found):
         _Pretraining(**given)
 
 

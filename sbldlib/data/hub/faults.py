@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from .dataset import HubDataset
 
 SHOWN_CHARACTERS = 300  # of another library's message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# By name: the libraries that raise them are imported where a dataset is read, and not here.
+# By the beginning of their names, httpx2 too: they are imported where a dataset is read, not here.
 NETWORK_LIBRARIES = ("aiohttp", "httpcore", "httpx", "requests", "urllib3")
 NO_DATASET = {"RepositoryNotFoundError", "DatasetNotFoundError"}
 NO_ANSWER = {"HfHubHTTPError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}
@@ -85,9 +86,9 @@ def _is_of_the_network(error: BaseException) -> bool:
     if any(kind.__name__ in NO_DATASET for kind in kinds):
         return False
     return (
-        isinstance(error, (ConnectionError, TimeoutError))
+        isinstance(error, (ConnectionError, TimeoutError, socket.gaierror))
         or any(kind.__name__ in NO_ANSWER for kind in kinds)
-        or type(error).__module__.partition(".")[0] in NETWORK_LIBRARIES
+        or type(error).__module__.startswith(NETWORK_LIBRARIES)
     )
 
 

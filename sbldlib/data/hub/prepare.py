@@ -70,9 +70,12 @@ def prepare_hub_tokens(
     home = cache / f"hub-{asked.key[:16]}"
     with disk_told(home):
         home.mkdir(parents=True, exist_ok=True)
+    files = [sha256_of(file) for file in asked.dataset.files]
+    found = find_finished(home, asked, files)  # any number of processes may read it
+    if found is not None:
+        return found
     with FolderLock(home):
-        files = [sha256_of(file) for file in asked.dataset.files]
-        found = find_finished(home, asked, files)
+        found = find_finished(home, asked, files)  # another one may have been at its end
         if found is not None:
             return found
         source = _Source(asked.dataset, files)

@@ -168,12 +168,15 @@ class HubTokens:
             offset=offset,
         )
 
-    def lesson(self, *, context_length: int, batch_size: int, seed: int = 0) -> LessonData:
+    def lesson(
+        self, *, context_length: int, batch_size: int, seed: int = 0, offset: int = 1
+    ) -> LessonData:
         """Everything to train and to evaluate on, as `prepare_lesson_data` gives; no arithmetic.
 
         Args:
             context_length, batch_size: tokens a row, rows a batch.
             seed: of the order of the batches; a whole number >= 0.
+            offset: how many tokens after an input its target stands, >= 1.
 
         Raises:
             ValueError: a size out of range, or a split that is too short for it.
@@ -181,14 +184,22 @@ class HubTokens:
         context_length = check_positive_int("context_length", context_length)
         batch_size = check_positive_int("batch_size", batch_size)
         seed = check_seed("seed", seed)
+        offset = check_positive_int("offset", offset)
         validation = self.files["validation"]
-        whole_batches = max(1, (validation.num_tokens - 1) // (context_length * batch_size))
+        whole_batches = max(1, (validation.num_tokens - offset) // (context_length * batch_size))
         settings = [context_length, batch_size, seed, self.card.fingerprint]
+        settings += [] if offset == 1 else [offset]
         return LessonData(
             tokenizer=self.tokenizer,
-            train=self.batches(context_length=context_length, batch_size=batch_size, seed=seed),
+            train=self.batches(
+                context_length=context_length, batch_size=batch_size, seed=seed, offset=offset
+            ),
             validation=sequential_batches(
-                validation, context_length, batch_size, min(VALIDATION_BATCHES, whole_batches)
+                validation,
+                context_length,
+                batch_size,
+                min(VALIDATION_BATCHES, whole_batches),
+                offset=offset,
             ),
             problems=(),
             bytes_per_token=validation.bytes_per_token,
