@@ -86,6 +86,7 @@ class LayerDropping(Callback):
         self.allocation = allocation
         self.schedule = schedule
         self._model, self._skipping = ref(model), attach(model)
+        _check_all_run(model, self._skipping.num_layers)
         self._planned = Planned()
         self._progress, self._num_steps = 0.0, None
         _ON_MODEL[model] = self
@@ -269,6 +270,17 @@ def adjust_probability(
     keep_probability = method.allocation(float(schedule(at)))
     method.schedule = schedule  # the last thing: what is refused above or here changes nothing
     return keep_probability
+
+
+def _check_all_run(model: nn.Module, num_layers: int) -> None:
+    """Refuse a model of which some layers take no part yet: a plan would name them."""
+    num_running = len(getattr(model, "running_blocks", range(num_layers)))
+    if num_running < num_layers:
+        raise ValueError(
+            f"model={type(model).__name__} runs {num_running} of its {num_layers} layers as yet; a "
+            "dropping method plans for all of them. Grow it to its last stage first, or let it "
+            "grow by growth='diverge', in which all places run from the first stage on"
+        )
 
 
 def check_saving(saving: float) -> float:

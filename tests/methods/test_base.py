@@ -13,6 +13,7 @@ from sbldlib.dropping.schedules import constant, linear
 from sbldlib.dropping.skipping import attach, skip_layers
 from sbldlib.methods import PlanMismatchError, adjust_probability, none, sbld, uniform
 from sbldlib.methods.base import LayerDropping
+from sbldlib.models.diverging_gpt import DivergingGPT
 from sbldlib.models.gpt import GPT
 from sbldlib.records import RunRecord, SensitivityData
 from sbldlib.training.callbacks import Callback, StepContext
@@ -28,6 +29,24 @@ def run(model, callbacks, *, steps: int = 8, **arguments) -> RunRecord:
     return train(
         model, Source(), make_optimizer(model), config=config, callbacks=callbacks, **arguments
     )
+
+
+# ---------------------------------------------------------------- the door
+
+
+def test_a_stack_that_still_grows_is_refused_and_taken_at_its_last_stage():
+    changes = {"num_layers": 4, "stages": (1, 2, 4), "growth": "stack"}
+    model = DivergingGPT.from_preset("tiny", **changes)
+    for running in (1, 2):
+        with pytest.raises(ValueError, match=f"runs {running} of its 4 layers as yet.*'diverge'"):
+            uniform(model, saving=0.25)
+        model.grow()
+    assert len(uniform(model, saving=0.25).keep_probability(0.5)) == 4
+
+
+def test_places_that_share_a_block_all_take_part():
+    model = DivergingGPT.from_preset("tiny", num_layers=4, stages=(1, 2, 4))
+    assert len(uniform(model, saving=0.25).keep_probability(0.5)) == 4
 
 
 # ---------------------------------------------------------------- the detector
