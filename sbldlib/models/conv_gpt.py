@@ -178,8 +178,8 @@ class ConvGPT(LanguageModel):
         frequency for hundreds of steps.
         """
         part, _, rest = name.partition(".")
-        if name.endswith(".map"):
-            std = module.weight.shape[1] ** -0.5  # pyright: ignore
+        if name.endswith(".map") and isinstance(module, nn.Linear):
+            std = module.in_features**-0.5
             is_added = part == "expanders" and self.config.skip_connections
             return std * (2 * self.config.num_layers) ** -0.5 if is_added else std
         std = super()._initial_std(name, module)
