@@ -1,11 +1,11 @@
 """The loss that every room shares: cross-entropy of any model's logits.
 
-Legend: B batch, T tokens, V vocabulary.
+Legend: B batch, T tokens, N tokens of all rows, V vocabulary, D width, or V of logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .errors import shown
 
 IGNORE = -100  # a target that carries no loss, torch's own default
+PART = 2**21  # logits of a part of the loss, 8 MiB: what a CPU's cache has room for
 
 
 def logits_of(output: Any) -> Tensor:
@@ -41,19 +42,28 @@ def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """
     inputs, targets = _pair(batch)
     logits_BTV = logits_of(model(inputs))
-    if logits_BTV.shape[:-1] != targets.shape:
+    return _mean_loss(logits_BTV, targets, logits_BTV.shape[-1])
+
+
+def loss_in_parts(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """`next_token_loss`, equal to rounding, whose logits are never held as a whole.
+
+    The model's `body` runs once, its `head` a few rows at a time: a CPU waits for memory there, so
+    a large vocabulary over many tokens takes half the time. The model itself is not called: hooks
+    on it do not run.
+
+    Args:
+        model: one of the kit's GPTs, or anything with `body` and `head` as theirs.
+        batch: as `next_token_loss`'s.
+    """
+    inputs, targets = _pair(batch)
+    of_two: Any = model
+    if not all(callable(getattr(model, name, None)) for name in ("body", "head")):
         raise ValueError(
-            f"targets of shape {tuple(targets.shape)} in a batch do not fit the model's logits of "
-            f"shape {tuple(logits_BTV.shape)}; there must be one target for each of its outputs"
+            f"model={type(model).__name__} has no body and head, as GPT has; use next_token_loss"
         )
-    try:
-        return F.cross_entropy(
-            logits_BTV.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE
-        )
-    except IndexError as error:  # found out here, for a GPU's targets must not be read
-        raise ValueError(
-            f"targets in a batch, for {logits_BTV.shape[-1]} logits: {error}"
-        ) from None
+    x_BTD = of_two.body(inputs)
+    return _mean_loss(x_BTD, targets, of_two.head(x_BTD[:1, :1]).shape[-1], of_two.head)
 
 
 def check_loss(value: Any) -> Tensor:
@@ -64,6 +74,33 @@ def check_loss(value: Any) -> Tensor:
         f"loss returned {shown(value)}; it must be a tensor of one number that comes from the "
         "model's weights"
     )
+
+
+def _mean_loss(
+    x_BTD: Tensor,
+    targets_BT: Tensor,
+    num_logits: int,
+    head: Callable[[Tensor], Tensor] = lambda logits_NV: logits_NV,
+) -> Tensor:
+    """Mean cross-entropy of what the head gives; on a CPU in parts that its cache has room for."""
+    if x_BTD.shape[:-1] != targets_BT.shape:
+        raise ValueError(
+            f"targets of shape {tuple(targets_BT.shape)} in a batch do not fit the model's logits "
+            f"of shape {(*x_BTD.shape[:-1], num_logits)}; there must be one target for each of its "
+            "outputs"
+        )
+    x_ND, targets_N = x_BTD.flatten(0, -2), targets_BT.flatten()
+    num_rows = max(1, PART // max(1, num_logits)) if x_ND.is_cpu else len(x_ND)
+    try:
+        if len(x_ND) <= num_rows:
+            return F.cross_entropy(head(x_ND).float(), targets_N, ignore_index=IGNORE)
+        losses = [
+            F.cross_entropy(head(part_ND).float(), part_N, ignore_index=IGNORE, reduction="sum")
+            for part_ND, part_N in zip(x_ND.split(num_rows), targets_N.split(num_rows), strict=True)
+        ]
+    except IndexError as error:  # found out here, for a GPU's targets must not be read
+        raise ValueError(f"targets in a batch, for {num_logits} logits: {error}") from None
+    return torch.stack(losses).sum() / (targets_N != IGNORE).sum()
 
 
 def _pair(batch: Any) -> tuple[Any, Tensor]:

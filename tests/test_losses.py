@@ -7,16 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small import gpt, random_batches
 from torch import Tensor, nn
 
+from sbldlib import losses
 from sbldlib.losses import (
     IGNORE,
     device_of,
     evaluate_loss,
     logits_of,
+    loss_in_parts,
     next_token_loss,
     to_device,
 )
+from sbldlib.models.conv_gpt import ConvGPT, ConvGPTConfig
+from sbldlib.models.diverging_gpt import DivergingGPT, DivergingGPTConfig
 
 V = 5
 
@@ -213,3 +218,83 @@ def test_a_batch_that_is_no_pair_is_shown(batch, words):
     model = nn.Embedding(4, 4)
     with pytest.raises(ValueError, match=words):
         next_token_loss(model, batch)
+
+
+# ---- in parts
+
+
+def loss_and_gradients(loss, model: nn.Module, batch) -> list[Tensor]:
+    model.zero_grad(set_to_none=True)
+    value = loss(model, batch)
+    value.backward()
+    return [value.detach(), *(weight.grad for weight in model.parameters())]
+
+
+def models() -> list[nn.Module]:
+    shape = {"vocabulary_size": 32, "context_length": 8, "num_heads": 2}
+    conv = ConvGPTConfig(**shape, widths=(8, 16), merge=2, init_std=0.3)
+    diverging = {"num_layers": 4, "width": 8, "init_std": 0.3, "stages": (2, 4)}
+    return [gpt(), ConvGPT(conv), DivergingGPT(DivergingGPTConfig(**shape, **diverging))]
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("part", [1, 32, 150, 10**6])
+def test_a_loss_in_parts_is_the_loss_of_the_whole(monkeypatch, model, part):
+    inputs_BT, targets_BT = random_batches(1, rows=3)[0]
+    targets_BT = targets_BT.clone()
+    targets_BT[0, 2:7], targets_BT[2] = IGNORE, IGNORE
+    whole = loss_and_gradients(next_token_loss, model, (inputs_BT, targets_BT))
+    monkeypatch.setattr(losses, "PART", part)
+    for loss in (next_token_loss, loss_in_parts):
+        found = loss_and_gradients(loss, model, (inputs_BT, targets_BT))
+        for mine, expected in zip(found, whole, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_more_logits_than_a_part_are_made_at_once(monkeypatch):
+    model, seen = gpt(), []
+    monkeypatch.setattr(losses, "PART", 100)
+    head = model.head
+    monkeypatch.setattr(model, "head", lambda x: (seen.append(logits := head(x)), logits)[1])
+    loss_in_parts(model, random_batches(1, rows=3)[0])
+    assert max(logits.numel() for logits in seen) <= 100
+    assert sum(len(logits) for logits in seen[1:]) == 3 * 8
+
+
+def test_parts_hold_under_autocast_and_torch_func(monkeypatch):
+    monkeypatch.setattr(losses, "PART", 100)
+    model, batch = gpt(), random_batches(1, rows=3)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = loss_in_parts(model, batch)
+    whole = next_token_loss(model, batch)
+    assert low.dtype == torch.float32 and low.item() == pytest.approx(whole.item(), abs=0.02)
+
+    def of_weights(weights):
+        called = lambda inputs: torch.func.functional_call(model, weights, (inputs,))  # noqa: E731
+        return next_token_loss(called, batch)
+
+    found = torch.func.grad(of_weights)(dict(model.named_parameters()))
+    whole.backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(found[name], weight.grad)
+
+
+@pytest.mark.parametrize("loss", [next_token_loss, loss_in_parts])
+@pytest.mark.parametrize("part", [1, 10**6])
+def test_targets_that_all_carry_no_loss_give_no_number(monkeypatch, loss, part):
+    monkeypatch.setattr(losses, "PART", part)
+    inputs, targets = random_batches(1)[0]
+    assert loss(gpt(), (inputs, torch.full_like(targets, IGNORE))).isnan()
+
+
+def test_parts_refuse_what_the_whole_refuses(monkeypatch):
+    monkeypatch.setattr(losses, "PART", 1)
+    inputs, targets = random_batches(1)[0]
+    with pytest.raises(ValueError, match="targets in a batch, for 32 logits: Target 99 is out of"):
+        loss_in_parts(gpt(), (inputs, targets + 99 - targets))
+    with pytest.raises(ValueError, match=r"batch=.* must be \(inputs, targets\)"):
+        loss_in_parts(gpt(), inputs)
+    with pytest.raises(ValueError, match="model=Table has no body and head"):
+        loss_in_parts(Table(), batch())
+    with pytest.raises(ValueError, match="there must be one target for each"):
+        loss_in_parts(gpt(), (inputs, targets[:, :-1]))

@@ -117,6 +117,10 @@ class ConvGPT(LanguageModel):
             ValueError: tokens outside the vocabulary (checked on a CPU; a GPU would have to be
                 waited for), or more tokens than context_length.
         """
+        return self.head(self.body(tokens_BT))
+
+    def body(self, tokens_BT: Tensor) -> Tensor:
+        """The vectors that the head reads, [B, T, D]; arguments and errors are `forward`'s."""
         x_BTD = self._embed(tokens_BT)
         x_BTD = F.pad(x_BTD, (0, 0, 0, -tokens_BT.shape[1] % self.config.span))
         blocks, held = iter(self.blocks), []
@@ -129,7 +133,10 @@ class ConvGPT(LanguageModel):
             if self.config.skip_connections:
                 x_BTD = x_BTD + held.pop()
             x_BTD = next(blocks)(x_BTD)
-        x_BTD = self.final_norm(x_BTD[:, : tokens_BT.shape[1]])
+        return self.final_norm(x_BTD[:, : tokens_BT.shape[1]])
+
+    def head(self, x_BTD: Tensor) -> Tensor:
+        """Logits of each vector, by the token embedding."""
         return F.linear(x_BTD, self.token_embedding.weight)
 
     def generate(

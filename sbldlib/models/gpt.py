@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.backends.cuda import flash_sdp_enabled  # of a CPU's kernel too
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import check_kind, check_seed
@@ -21,6 +22,8 @@ from .gpt_config import ACTIVATIONS, PRESETS, GPTConfig, flops_per_token
 from .language_model import LanguageModel
 
 __all__ = ["GPT", "PRESETS", "Block", "GPTConfig", "flops_per_token"]
+
+NARROW, LONG = 16, 512  # numbers a head, tokens: below and from there a CPU gains by wider heads
 
 
 class CausalSelfAttention(nn.Module):
@@ -46,7 +49,7 @@ class CausalSelfAttention(nn.Module):
         mask_TS = None
         if T not in (1, S):  # several tokens after cached ones
             mask_TS = x_BTD.new_ones(T, S, dtype=torch.bool).tril(S - T)
-        x_BHTE = F.scaled_dot_product_attention(
+        x_BHTE = _attend(
             query_BHTE,
             key_BHSE,
             value_BHSE,
@@ -142,6 +145,10 @@ class GPT(LanguageModel):
                 waited for), more tokens than context_length, or active layers that changed while
                 one cache was used.
         """
+        return self.head(self.body(tokens_BT, cache))
+
+    def body(self, tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """The vectors that the head reads, [B, T, D]; arguments and errors are `forward`'s."""
         x_BTD = self._embed(tokens_BT, 0 if cache is None else cache.length)
         blocks = self.running_blocks
         layer_caches = [None] * len(blocks) if cache is None else cache.layers[: len(blocks)]
@@ -154,7 +161,11 @@ class GPT(LanguageModel):
             )
         if cache is not None:
             cache.advance(tokens_BT.shape[1])
-        return F.linear(self.final_norm(x_BTD), self.token_embedding.weight)
+        return self.final_norm(x_BTD)
+
+    def head(self, x_BTD: Tensor) -> Tensor:
+        """Logits of each vector, by the token embedding."""
+        return F.linear(x_BTD, self.token_embedding.weight)
 
     def generate(
         self,
@@ -200,6 +211,22 @@ class GPT(LanguageModel):
         for block in self.blocks:
             block.compile(**options)
         return self
+
+
+def _attend(query_BHTE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, **options: Any) -> Tensor:
+    """torch's attention; on a CPU long sequences have narrow heads widened by zeros.
+
+    Zeros change no product, and its fused kernel takes a third less time over 16 numbers than 8.
+    """
+    attend = F.scaled_dot_product_attention
+    T, E = query_BHTE.shape[2:]
+    is_narrow = E < NARROW and LONG <= T == key_BHSE.shape[2] and query_BHTE.is_cpu
+    if not is_narrow or torch.compiler.is_compiling() or not flash_sdp_enabled():
+        return attend(query_BHTE, key_BHSE, value_BHSE, **options)
+    query_BHTE, key_BHSE, value_BHSE = (
+        F.pad(part_BHSE, (0, NARROW - E)) for part_BHSE in (query_BHTE, key_BHSE, value_BHSE)
+    )
+    return attend(query_BHTE, key_BHSE, value_BHSE, scale=E**-0.5, **options)[..., :E]
 
 
 def _recomputed(block: nn.Module, x_BTD: Tensor, has_dropout: bool) -> Tensor:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sbldlib.models import gpt
 from sbldlib.models.cache import KeyValueCache
 from sbldlib.models.generation import choose_tokens
 from sbldlib.models.gpt import GPT, PRESETS, Block, GPTConfig, flops_per_token
@@ -566,3 +567,60 @@ def test_a_generator_of_another_library_is_refused():
         ValueError, match=r"generator=Generator\(PCG64\).* must be a torch.Generator"
     ):
         GPT.from_preset("tiny").generate(tokens_BT, 1, generator=np.random.default_rng(0))
+
+
+# ---- narrow heads
+
+
+def narrow(length: int) -> tuple[Block, torch.Tensor]:
+    config = GPTConfig(
+        vocabulary_size=4, context_length=length, num_layers=1, num_heads=3, width=12
+    )
+    block = Block(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in block.parameters():
+            weight.copy_(torch.empty(weight.shape).normal_(0, 0.5, generator=generator))
+    return block, torch.randn(2, length, 12, generator=generator)
+
+
+def output_and_gradients(block: Block, x_BTD: torch.Tensor) -> list[torch.Tensor]:
+    block.zero_grad(set_to_none=True)
+    x_BTD = x_BTD.clone().requires_grad_()
+    output_BTD = block(x_BTD)
+    output_BTD.square().mean().backward()
+    return [output_BTD.detach(), *(part.grad for part in (x_BTD, *block.parameters()))]
+
+
+def test_narrow_heads_are_widened_and_the_function_stays(monkeypatch):
+    widths, attend = [], F.scaled_dot_product_attention
+
+    def watched(query, key, value, **options):
+        widths.append(query.shape[-1])
+        return attend(query, key, value, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    block, x_BTD = narrow(gpt.LONG)
+    wide = output_and_gradients(block, x_BTD)
+    monkeypatch.setattr(gpt, "NARROW", 0)
+    plain = output_and_gradients(block, x_BTD)
+    assert widths == [16, 4]
+    for mine, expected in zip(wide, plain, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_are_left_as_they_are_where_that_costs_nothing(monkeypatch):
+    widths, attend = [], F.scaled_dot_product_attention
+
+    def watched(query, key, value, **options):
+        widths.append(query.shape[-1])
+        return attend(query, key, value, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    block, x_BTD = narrow(gpt.LONG)
+    block(x_BTD[:, :-1])  # short
+    with sdpa_kernel(SDPBackend.MATH):  # as operations are counted: no zeros among them
+        block(x_BTD)
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x_BTD), block(x_BTD), rtol=1e-4, atol=1e-5)
+    assert widths[:2] == [4, 4] and widths[-1] == 16
