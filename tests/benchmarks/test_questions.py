@@ -338,6 +338,7 @@ def test_the_variants_have_the_shapes_that_were_reported() -> None:
 def test_a_variant_s_findings_are_ratios_to_the_baseline_s_round() -> None:
     rounds = {f"{name} {arm}": [0.6] * 7 for name in variants.NAMES for arm in ("step", "forward")}
     rounds |= {"gpt step": [1.0, 1.2] * 3 + [1.2], "gpt forward": [0.2] * 7}
+    rounds |= {f"{name} step in parts": [0.3] * 7 for name in ("gpt", *variants.PARTED)}
     found = {f.claim: f for f in variants.findings(rounds, {})}
     step = found[f"seconds a batch, {variants.NAMES['conv-next']} / baseline"]
     assert step.spread.median == pytest.approx(0.5) and step.verdict == "met"
@@ -345,6 +346,8 @@ def test_a_variant_s_findings_are_ratios_to_the_baseline_s_round() -> None:
     forward = found[f"forward pass of one row, {variants.NAMES['diverging-1']} / baseline"]
     assert forward.spread.median == pytest.approx(3.0) and forward.verdict == "missed"
     assert found["a batch, baseline"].spread.median == pytest.approx(1200)
+    parted = f"seconds a batch with the loss in parts, {variants.NAMES['conv-ahead']} / baseline"
+    assert found[parted].spread.median == 1 and found[parted].verdict == "missed"
 
 
 def test_the_variants_arms_train_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,5 +358,8 @@ def test_the_variants_arms_train_and_run(monkeypatch: pytest.MonkeyPatch) -> Non
     assert prepared.facts["tokens_per_step"] == {"gpt": 2 * 64}
     prepared.arms["gpt forward"]()
     assert torch.equal(kept["gpt"].blocks[0].mlp.hidden.weight, before)
-    prepared.arms["gpt step"]()
-    assert not torch.equal(kept["gpt"].blocks[0].mlp.hidden.weight, before)
+    for arm in ("gpt step", "gpt step in parts"):
+        prepared.arms[arm]()
+        after = kept["gpt"].blocks[0].mlp.hidden.weight.detach().clone()
+        assert not torch.equal(after, before)
+        before = after
