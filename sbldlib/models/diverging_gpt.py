@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +161,7 @@ class DivergingGPT(GPT):
         for block in self._own_blocks():
             for part in _matrices(block):
                 if parametrize.is_parametrized(part):
-                    parametrize.remove_parametrizations(part, "weight")
+                    _merge(part)
             block.attention.requires_grad_(True)
 
     def _own_blocks(self) -> Iterator[Block]:
@@ -174,6 +175,20 @@ class DivergingGPT(GPT):
 def _matrices(block: Block) -> tuple[nn.Linear, ...]:
     """What the low-rank change is put on."""
     return block.attention.query_key_value, block.attention.output
+
+
+@torch.no_grad()
+def _merge(part: nn.Linear) -> None:
+    """Write the change into the matrix, which stays the parameter that it was.
+
+    `remove_parametrizations` would take it out of the class, which a deep copy of the model shares.
+    """
+    change: Any = part.parametrizations
+    held = change.weight.original
+    held.copy_(part.weight)
+    del part.parametrizations
+    part.__class__ = nn.Linear
+    part.weight = held
 
 
 def _copy(old: nn.Module, new: nn.Module) -> dict[nn.Parameter, nn.Parameter]:

@@ -170,6 +170,16 @@ def test_a_deep_copy_shares_among_itself_alone():
     assert first_part(other, 0) == first_part(other, 3) != first_part(model, 0)
 
 
+def test_a_deep_copy_and_its_model_grow_each_by_itself():
+    model = trained(DivergingGPT(replace(MINI, stage=1)))
+    other, before = copy.deepcopy(model), model(TOKENS_BT)
+    model.grow()
+    for one in (model, other):
+        torch.testing.assert_close(one(TOKENS_BT), before, atol=1e-5, rtol=1e-5)
+    other.grow()
+    assert same_weights(other, weights(model))
+
+
 @pytest.mark.parametrize("stage", [0, 1])
 def test_generates_with_a_cache_as_without(stage):
     model = DivergingGPT(replace(MINI, stage=stage, growth="stack", rank=0))
