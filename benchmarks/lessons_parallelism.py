@@ -13,12 +13,9 @@ soon as it is known, so a call that was stopped goes on where it was. Four parts
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -28,89 +25,26 @@ from typing import Any
 import torch
 
 from sbldlib.data.recall import RecallTask, recall_accuracy
-from sbldlib.environment import environment
 from sbldlib.losses import next_token_loss
 from sbldlib.measure import measure_parallelism, measure_reach
 from sbldlib.models.recurrent import KINDS, SequenceConfig, SequenceModel, same_budget
-from sbldlib.records import Record
 from sbldlib.training.config import Budget, TrainConfig
 from sbldlib.training.loop import train
 from sbldlib.training.optimizer import make_optimizer
 
-from .common import say
+from .lessons_files import Cell, file_of, run_script, short
+from .lessons_files import LessonResults as LessonResults
 from .lessons_sizes import SIZES, VARIANTS, Size
-from .results import FOLDER, machine
+from .results import FOLDER
 from .timing import interleave
 
+SCRIPT = "lessons_parallelism"
 REACH_ROWS = 8  # a distance
-Cell = tuple[str, Callable[[], dict[str, Any]]]  # its name, and what measures it
-
-
-@dataclass(frozen=True, kw_only=True)
-class LessonResults(Record):
-    """What is known so far.
-
-    Attributes:
-        size: a Size, as plain values.
-        machine: what it ran on, as `machine` gives it.
-        cells: name, such as "counts/rnn/64" -> what was measured, each with its date and seconds.
-    """
-
-    size: dict[str, Any]
-    machine: dict[str, Any]
-    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """As any record, with every list of numbers on one line."""
-        lists = re.compile(r"\[[\d\s,.eE+-]*\]")
-        return lists.sub(lambda found: " ".join(found[0].split()), super().to_json()) + "\n"
 
 
 def result_path(size: str, folder: Path = FOLDER) -> Path:
     """Where this size's numbers lie among the results."""
-    return folder / f"lessons_parallelism-{size}.json"
-
-
-def known_so_far(size: Size, path: Path) -> LessonResults:
-    """What this machine has measured at this size; nothing where the file is of another."""
-    fresh = LessonResults(size=asdict(size), machine=machine())
-    fresh = LessonResults.from_json(fresh.to_json())  # with lists as a file has them
-    if not path.exists():
-        return fresh
-    try:
-        found = LessonResults.load(path)
-    except ValueError as reason:  # another format: measure again
-        say(f"{path.name} is measured again: {reason}")
-        return fresh
-    return found if replace(found, cells={}) == fresh else fresh
-
-
-def measure_missing(
-    size: Size, path: Path, *, parts: tuple[str, ...] = (), stop_after: float = 0.0
-) -> bool:
-    """Measure what the file lacks; True where nothing of these parts is missing any more.
-
-    Args:
-        size: how much.
-        path: of the file; written after every cell.
-        parts: of CELLS; () is all of them.
-        stop_after: seconds after which no other cell is begun; 0 never stops.
-    """
-    began, results = time.perf_counter(), known_so_far(size, path)
-    for name, measure in (cell for part in parts or CELLS for cell in CELLS[part](size)):
-        if name in results.cells:
-            continue
-        if stop_after and time.perf_counter() - began > stop_after:
-            say(f"{name}: not begun after {stop_after:.0f} s; the same call goes on")
-            return False
-        start = time.perf_counter()
-        values = measure()
-        taken = round(time.perf_counter() - start, 2)
-        cell = {**values, "date": environment()["date"], "seconds_taken": taken}
-        results = replace(results, cells={**results.cells, name: cell})
-        results.save(path)
-        say(f"{name}: {taken} s")
-    return True
+    return file_of(SCRIPT, size, folder)
 
 
 def base_config(size: Size, num_tokens: int) -> SequenceConfig:
@@ -255,11 +189,6 @@ def _reach(model: SequenceModel, task: RecallTask, seed: int) -> dict[str, Any]:
     }
 
 
-def short(values: Iterable[float]) -> list[float]:
-    """Each to six digits: a file of some hundred trainings holds many."""
-    return [float(f"{value:.6g}") for value in values]
-
-
 CELLS = {
     "counts": count_cells,
     "seconds": time_cells,
@@ -270,20 +199,7 @@ CELLS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lessons_parallelism")
-    parser.add_argument("size", choices=list(SIZES), help="how much is measured")
-    parser.add_argument("--only", choices=list(CELLS), help="this part alone")
-    parser.add_argument("--stop-after", type=float, default=0.0, help="seconds; 0 never stops")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the results go")
-    asked = parser.parse_args(arguments)
-    size = SIZES[asked.size]
-    if size.device == "cuda" and not torch.cuda.is_available():
-        say("gpu: torch sees no CUDA device here; `cpu` measures the processor")
-        return 2
-    torch.set_num_threads(1)
-    parts = (asked.only,) if asked.only else ()
-    path = result_path(asked.size, asked.folder)
-    return 0 if measure_missing(size, path, parts=parts, stop_after=asked.stop_after) else 1
+    return run_script(SCRIPT, SIZES, lambda _: CELLS, arguments)
 
 
 if __name__ == "__main__":

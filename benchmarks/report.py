@@ -46,9 +46,13 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
 
 def markdown(results: Sequence[Result]) -> str:
     """The same table for the README, with where and when each setting was measured."""
-    head, *body = ["| " + " | ".join(map(markdown_cell, line)) + " |" for line in rows(results)]
-    rule = "|" + " --- |" * len(HEADER)
-    return "\n".join([head, rule, *body, "", *_provenance(results)])
+    return "\n".join([markdown_table(rows(results)), "", *_provenance(results)])
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Rows, the header first, as a Markdown table."""
+    head, *body = ["| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines]
+    return "\n".join([head, "|" + " --- |" * len(lines[0]), *body])
 
 
 def renew_readme(results: Sequence[Result], path: Path = README) -> None:

@@ -12,15 +12,9 @@ import torch
 from lesson_cells import counted, timed, trained
 from PIL import Image
 
-from benchmarks import lessons_parallelism
-from benchmarks.lessons_parallelism import (
-    KINDS,
-    LessonResults,
-    configs_at,
-    main,
-    measure_missing,
-    result_path,
-)
+from benchmarks import lessons_files, lessons_parallelism
+from benchmarks.lessons_files import LessonResults, measure_missing
+from benchmarks.lessons_parallelism import CELLS, KINDS, configs_at, main, result_path
 from benchmarks.lessons_sizes import SIZES, VARIANTS
 from benchmarks.lessons_tables import recall_rows, work_and_span_rows
 from sbldlib.models.recurrent import num_parameters
@@ -85,13 +79,13 @@ def test_a_stopped_measurement_goes_on(tmp_path, monkeypatch):
         lessons_parallelism, "_counts", lambda config: measured.append(config) or {"n": 1}
     )
     only = {"parts": ("counts",)}
-    assert not measure_missing(SMOKE, path, stop_after=1e-9, **only)
+    assert not measure_missing(SMOKE, path, CELLS, stop_after=1e-9, **only)
     assert measured == [] and not path.exists()
-    monkeypatch.setattr(lessons_parallelism.time, "perf_counter", iter(range(100)).__next__)
-    assert not measure_missing(SMOKE, path, stop_after=5, **only)
+    monkeypatch.setattr(lessons_files.time, "perf_counter", iter(range(100)).__next__)
+    assert not measure_missing(SMOKE, path, CELLS, stop_after=5, **only)
     begun = len(measured)
     assert 0 < begun < 10 and len(LessonResults.load(path).cells) == begun
-    assert measure_missing(SMOKE, path, **only)
+    assert measure_missing(SMOKE, path, CELLS, **only)
     assert len(measured) == len(LessonResults.load(path).cells) == 10
 
 
@@ -101,13 +95,13 @@ def test_numbers_of_another_size_machine_or_format_are_not_mixed(tmp_path, monke
         lessons_parallelism, "_counts", lambda config: measured.append(config) or {"n": 1}
     )
     for size in (SMOKE, replace(SMOKE, width=16)):
-        assert measure_missing(size, path, parts=("counts",))
+        assert measure_missing(size, path, CELLS, parts=("counts",))
     assert len(measured) == 20
-    monkeypatch.setattr(lessons_parallelism, "machine", lambda: {"device": "another"})
-    measure_missing(replace(SMOKE, width=16), path, parts=("counts",))
+    monkeypatch.setattr(lessons_files, "machine", lambda: {"device": "another"})
+    measure_missing(replace(SMOKE, width=16), path, CELLS, parts=("counts",))
     assert len(measured) == 30
     path.write_text("{}")
-    measure_missing(replace(SMOKE, width=16), path, parts=("counts",))
+    measure_missing(replace(SMOKE, width=16), path, CELLS, parts=("counts",))
     assert len(measured) == 40 and len(LessonResults.load(path).cells) == 10
 
 
