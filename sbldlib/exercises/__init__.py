@@ -42,28 +42,38 @@ from .lesson08 import (
     check_steps_dropping,
 )
 from .lesson09 import check_affordable_steps, check_paired_interval, check_saved_share
+from .lesson10 import check_first_leak, check_last_seen, check_mixing, check_pad_share
+from .lesson11 import check_affordable_tokens, check_bump, check_leaders, check_merged
 
 __all__ = [
     "check_affordable_steps",
+    "check_affordable_tokens",
     "check_allow_keep",
     "check_attention",
     "check_best_sentence",
     "check_block_weights",
+    "check_bump",
     "check_cache_bytes",
     "check_decoder_input",
+    "check_first_leak",
     "check_forget_bias",
     "check_gap_at_equal_flops",
     "check_influence",
     "check_keep_list",
     "check_largest_gap",
+    "check_last_seen",
+    "check_leaders",
     "check_learning_rate",
     "check_longest_path",
     "check_masked_input",
     "check_mean_keep",
+    "check_merged",
     "check_micro_batches",
+    "check_mixing",
     "check_mixture_weights",
     "check_most_to_block",
     "check_neighbour_chance",
+    "check_pad_share",
     "check_paired_interval",
     "check_paired_sensitivity",
     "check_petaflop_days",
