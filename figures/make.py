@@ -10,10 +10,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks import lessons_parallelism, lessons_variants
 from benchmarks.comparisons import load_summaries
 from benchmarks.faults import faults_section, load_faults
-from benchmarks.lessons_parallelism import LessonResults, result_path
+from benchmarks.lessons_files import LessonResults
 from benchmarks.lessons_tables import recall_rows, work_and_span_rows
+from benchmarks.lessons_variants_tables import models_section, variants_section
 from benchmarks.report import redraw, rows
 from benchmarks.results import FOLDER as RESULTS
 from benchmarks.results import Result
@@ -25,9 +27,11 @@ from sbldlib.plots.comparison import plot_differences, plot_study
 from sbldlib.plots.parallelism import draw_parallelism
 from sbldlib.plots.reach import draw_reach
 from sbldlib.plots.theme import themed
+from sbldlib.plots.variants import draw_suspects, draw_variants
 from sbldlib.storage.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "figures"
 DEMO = ROOT / "benchmarks" / "results" / "demo.json"
 
 
@@ -115,8 +119,8 @@ def lesson_section(results: LessonResults) -> str:
 
 def save_lesson_figures(folder: Path, results: Path = RESULTS) -> list[Path]:
     """The first lesson's work and span, and its reach; a GPU's curve where one was measured."""
-    cells = LessonResults.load(result_path("cpu", results)).cells
-    on_gpu = result_path("gpu", results)
+    cells = LessonResults.load(lessons_parallelism.result_path("cpu", results)).cells
+    on_gpu = lessons_parallelism.result_path("gpu", results)
     gpu = LessonResults.load(on_gpu).cells if on_gpu.exists() else None
     files = [folder / "parallelism.png", folder / "reach.png"]
     with themed():
@@ -126,6 +130,18 @@ def save_lesson_figures(folder: Path, results: Path = RESULTS) -> list[Path]:
         figure = Figure(figsize=(7.2, 7.0), layout="constrained")
         draw_reach(figure, cells)
         figure.savefig(files[1])
+    return files
+
+
+def save_variant_figures(folder: Path, results: Path = RESULTS) -> list[Path]:
+    """The GPT variants beside the GPT, and what could make a loss low."""
+    cells = LessonResults.load(lessons_variants.result_path("cpu", results)).cells
+    files = [folder / "variants.png", folder / "suspects.png"]
+    for file, draw, height in zip(files, (draw_variants, draw_suspects), (5.6, 4.0), strict=True):
+        with themed():
+            figure = Figure(figsize=(7.2, height), layout="constrained")
+            draw(figure, cells)
+            figure.savefig(file)
     return files
 
 
@@ -139,18 +155,22 @@ def with_section(text: str, name: str, section: str) -> str:
 def main() -> None:
     """Redraw the figures and rewrite the README's tables."""
     record = DemoRecord.load(DEMO)
-    for path in save_demo_figures(record, ROOT / "figures"):
+    for path in save_demo_figures(record, FIGURES):
         print(path.relative_to(ROOT))
     summaries = load_summaries()
-    for path in save_comparison_figures(summaries, ROOT / "figures"):
+    for path in save_comparison_figures(summaries, FIGURES):
         print(path.relative_to(ROOT))
-    for path in save_lesson_figures(ROOT / "figures"):
+    for path in (*save_lesson_figures(FIGURES), *save_variant_figures(FIGURES)):
         print(path.relative_to(ROOT))
+    variants = LessonResults.load(lessons_variants.result_path("cpu"))
     lessons = ROOT / "benchmarks" / "README.md"
-    section = lesson_section(LessonResults.load(result_path("cpu")))
-    write_atomically(lessons, with_section(lessons.read_text(), "lesson", section).encode())
+    section = lesson_section(LessonResults.load(lessons_parallelism.result_path("cpu")))
+    text = with_section(lessons.read_text(), "lesson", section)
+    text = with_section(text, "variants", variants_section(variants))
+    write_atomically(lessons, text.encode())
     readme = ROOT / "README.md"
     text = with_section(readme.read_text(), "demo", demo_section(record))
+    text = with_section(text, "models", models_section(variants))
     text = with_section(text, "comparison", comparison_section(summaries["cpu"], "flops"))
     text = with_section(text, "answers", answers_section(summaries["cpu"]))
     text = with_section(text, "benchmarks", benchmark_section(redraw()))

@@ -12,10 +12,13 @@ from pathlib import Path
 import torch
 
 import sbldlib
+from benchmarks import lessons_variants
 from benchmarks.comparisons import load_summaries
 from benchmarks.faults import faults_section, load_faults
+from benchmarks.lessons_files import LessonResults
 from benchmarks.results import load_results
 from sbldlib.demo import DemoRecord
+from sbldlib.plots.variants_data import difference_to, mean_over_seeds
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -169,3 +172,40 @@ def test_what_it_concludes_is_in_the_results():
         assert tuning.difference("flops", arm, "full depth").verdict != "lower"
     spent = [run for run in summary.runs if run["arm"] == "sbld, PWEGD"]
     assert all(run["num_steps"] == 0 for run in spent if run["budget"] == "flops")
+
+
+def test_what_it_says_of_the_variants_is_in_the_results():
+    cells = LessonResults.load(lessons_variants.result_path("cpu")).cells
+
+    def verdict(part: str, arm: str, reference: str = "gpt") -> str:
+        return difference_to(cells, part, arm, reference=reference).verdict
+
+    def bits(arm: str) -> float:
+        return mean_over_seeds(cells, "raw", arm).mean
+
+    assert (
+        cells["causality/conv-ahead"]["is_causal"] and not cells["causality/conv-leak"]["is_causal"]
+    )
+    assert 0 < cells["unigram"]["bits_per_byte"] - bits("conv-ahead") < 0.02
+    assert (verdict("raw", "conv"), verdict("compute", "conv")) == ("higher", "lower")
+    assert verdict("compute", "gpt-64", "conv") == "lower"
+    times = cells["compute/conv/0"]["tokens"] / cells["raw/gpt/0"]["tokens"]
+    assert 3.9 < times < 4.5
+    for part in ("raw", "compute"):
+        assert verdict(part, "stack") == verdict(part, "gpt-shallow") == "lower"
+        assert verdict(part, "diverging") == "higher"
+        small, stack = (difference_to(cells, part, arm).mean for arm in ("gpt-shallow", "stack"))
+        assert stack < small < 0.6 * stack
+    assert bits("gpt") > cells["bigram"]["bits_per_byte"]
+    fast = [
+        cells[f"model/{name}/0"]["bits_per_byte"] for name in ("rnn", "lstm", "gru", "convolution")
+    ]
+    assert max(fast) < min(map(bits, ("gpt", "conv", "diverging", "stack"))) - 0.2
+
+
+def test_what_it_says_of_the_variants_speed_is_in_the_results():
+    (found,) = (result for result in load_results() if result.question == "variants")
+    medians = {finding["claim"]: finding["spread"]["median"] for finding in found.findings}
+    of_conv = [value for claim, value in medians.items() if "convolution" in claim]
+    plain, parted = of_conv[:2], of_conv[2:4]
+    assert all(0.75 < value < 0.87 for value in plain) and all(0.7 < v < 0.8 for v in parted)
