@@ -584,6 +584,19 @@ def narrow(length: int) -> tuple[Block, torch.Tensor]:
     return block, torch.randn(2, length, 12, generator=generator)
 
 
+@pytest.fixture
+def widths(monkeypatch) -> list[int]:
+    """Of the heads that torch's attention is given, call by call."""
+    seen, attend = [], F.scaled_dot_product_attention
+
+    def watched(query, key, value, **options):
+        seen.append(query.shape[-1])
+        return attend(query, key, value, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    return seen
+
+
 def output_and_gradients(block: Block, x_BTD: torch.Tensor) -> list[torch.Tensor]:
     block.zero_grad(set_to_none=True)
     x_BTD = x_BTD.clone().requires_grad_()
@@ -592,14 +605,7 @@ def output_and_gradients(block: Block, x_BTD: torch.Tensor) -> list[torch.Tensor
     return [output_BTD.detach(), *(part.grad for part in (x_BTD, *block.parameters()))]
 
 
-def test_narrow_heads_are_widened_and_the_function_stays(monkeypatch):
-    widths, attend = [], F.scaled_dot_product_attention
-
-    def watched(query, key, value, **options):
-        widths.append(query.shape[-1])
-        return attend(query, key, value, **options)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+def test_narrow_heads_are_widened_and_the_function_stays(widths, monkeypatch):
     block, x_BTD = narrow(gpt.LONG)
     wide = output_and_gradients(block, x_BTD)
     monkeypatch.setattr(gpt, "NARROW", 0)
@@ -609,14 +615,7 @@ def test_narrow_heads_are_widened_and_the_function_stays(monkeypatch):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_heads_are_left_as_they_are_where_that_costs_nothing(monkeypatch):
-    widths, attend = [], F.scaled_dot_product_attention
-
-    def watched(query, key, value, **options):
-        widths.append(query.shape[-1])
-        return attend(query, key, value, **options)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+def test_heads_are_left_as_they_are_where_that_costs_nothing(widths):
     block, x_BTD = narrow(gpt.LONG)
     block(x_BTD[:, :-1])  # short
     with sdpa_kernel(SDPBackend.MATH):  # as operations are counted: no zeros among them
