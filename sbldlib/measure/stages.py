@@ -3,6 +3,8 @@
 By formula, so that any size is known at once; tests hold it to what real models count.
 
 Legend: B batch, T tokens, D width, R rank.
+
+Source: [O] these counts; [S] the sizes of a low-rank change from Hu et al. 2021, arXiv 2106.09685.
 """
 
 from __future__ import annotations

@@ -315,7 +315,6 @@ def test_sections_hold_both_budgets_and_what_they_rest_on():
     assert section.count("\n| --- |") == 3
 
 
-@pytest.mark.skipif(not result_path("cpu").exists(), reason="not measured here yet")
 def test_the_readme_shows_what_the_file_holds():
     results = LessonResults.load(result_path("cpu"))
     for folder, name, section in (

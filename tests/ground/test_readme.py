@@ -187,6 +187,9 @@ def test_what_it_says_of_the_variants_is_in_the_results():
         cells["causality/conv-ahead"]["is_causal"] and not cells["causality/conv-leak"]["is_causal"]
     )
     assert 0 < cells["unigram"]["bits_per_byte"] - bits("conv-ahead") < 0.02
+    whole = mean_over_seeds(cells, "raw", "gpt", "test_nats").mean
+    padded, leaking = cells["padding/0.75/counted/0"], cells["raw/conv-leak/0"]
+    assert max(padded["loss_as_counted"], leaking["test_nats"]) / whole < 1.42 / 3.54
     assert (verdict("raw", "conv"), verdict("compute", "conv")) == ("higher", "lower")
     assert verdict("compute", "gpt-64", "conv") == "lower"
     times = cells["compute/conv/0"]["tokens"] / cells["raw/gpt/0"]["tokens"]
