@@ -6,8 +6,9 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from ..errors import check_choice, check_positive_int
+from ..measure.routes import Route, route_of
 from ..models.conv_gpt_config import ConvGPTConfig
-from ..plots.routes import Route, plot_route, route_of
+from ..plots.routes import plot_route
 from .explorer import Explorer, dropdown, slider
 
 SIZE_INCHES = (7.2, 3.6)
