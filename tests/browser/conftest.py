@@ -95,8 +95,11 @@ def open_notebook(browser, lab, names, request):
         opened[-1].open()
         return opened[-1]
 
+    failed = request.session.testsfailed
     yield open_it
     for each in opened:
+        if request.session.testsfailed > failed:
+            print(each.state())
         if SHOTS:
             each.page.screenshot(path=Path(SHOTS) / f"{request.node.name}.png")
         each.close()

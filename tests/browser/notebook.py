@@ -14,6 +14,10 @@ from nbformat import v4
 
 PANEL = ".jp-OutputArea-output > .jupyter-widgets.widget-vbox"
 IS_IDLE = "/Idle/.test(document.querySelector('#jp-main-statusbar')?.innerText ?? '')"
+STATUS = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+IS_CONNECTED = f"['idle', 'busy'].includes({STATUS})"
+# JupyterLab says so of a page that is left before its debugger has had an answer.
+NOT_OURS = "Could not restore the debugger state: Canceled future"
 RUN_ALL, RESTART = "notebook:run-all-cells", "kernelmenu:restart"
 RESTART_AND_RUN_ALL, SAVE = "notebook:restart-run-all", "docmanager:save"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -106,6 +110,13 @@ class OpenNotebook:
         wait_until("training", lambda: panel.step() > 3, 60)
         return panel
 
+    def state(self) -> str:
+        """What a test that failed here has to tell: the kernel, the cells, and the server's log."""
+        cells = self.page.locator(".jp-CodeCell").all_inner_texts()
+        dialogs = self.page.locator(".jp-Dialog").all_inner_texts()
+        log = (self.lab.root / ".lab.log").read_text()[-2000:]
+        return f"kernel {self.page.evaluate(STATUS)}\n{cells}\n{dialogs}\n{log}"
+
     def run(self, name: str = "panel") -> RunInKernel:
         """A panel by its name in the kernel."""
         if self._evaluate is None:
@@ -129,10 +140,11 @@ class OpenNotebook:
 
     def _wait_until_loaded(self) -> None:
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-        self.page.wait_for_function("window.jupyterapp", timeout=60_000)
+        # A cell that is run before the page has found its kernel is not run, and nobody says so.
+        self.page.wait_for_function(IS_CONNECTED, timeout=60_000)
 
     def _note(self, message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(NOT_OURS):
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
 
