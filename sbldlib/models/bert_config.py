@@ -7,11 +7,10 @@ are those of the released uncased models; tiny is ours.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from ..errors import check_choice, check_positive_int, check_range
-from .config_checks import check_heads, check_symbols
+from ..errors import check_choice
+from .config_checks import check_heads, keep_above_0, keep_dropout, keep_sizes, keep_symbols
 from .from_scratch import NORMS
 
 # Far beyond any model that was trained; above them one that was mistyped would fill the memory.
@@ -65,21 +64,12 @@ class BertConfig:
     mask: int = 103
 
     def __post_init__(self) -> None:
-        for name, limit in MAXIMUM.items():
-            number = check_positive_int(name, getattr(self, name), maximum=limit)
-            object.__setattr__(self, name, number)
+        keep_sizes(self, MAXIMUM)
         check_heads("width", self.width, self.num_heads)
-        dropout = check_range("dropout", self.dropout, 0, 1, high_open=True)
-        object.__setattr__(self, "dropout", dropout)
-        for name in ("init_std", "norm_epsilon"):
-            above_0 = check_range(
-                name, getattr(self, name), 0, math.inf, low_open=True, high_open=True
-            )
-            object.__setattr__(self, name, above_0)
+        keep_dropout(self)
+        keep_above_0(self, "init_std", "norm_epsilon")
         check_choice("norm", self.norm, NORMS)
-        symbols = {name: getattr(self, name) for name in SYMBOLS}
-        for name, symbol in check_symbols(symbols, self.vocabulary_size).items():
-            object.__setattr__(self, name, symbol)
+        keep_symbols(self, SYMBOLS)
 
 
 PRESETS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import check_choice, check_flag, check_positive_int, items
-from .config_checks import check_heads
+from .config_checks import check_heads, keep_sizes
 from .gpt_config import MAXIMUM, GPTConfig
 
 TARGETS = ("next", "ahead")
@@ -52,9 +52,8 @@ class ConvGPTConfig:
     activation: str = "gelu_tanh"
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "context_length", "num_heads"):
-            number = check_positive_int(name, getattr(self, name), maximum=MAXIMUM[name])
-            object.__setattr__(self, name, number)
+        sizes = ("vocabulary_size", "context_length", "num_heads")
+        keep_sizes(self, {name: MAXIMUM[name] for name in sizes})
         widths = tuple(
             check_positive_int("widths", width, maximum=MAXIMUM["width"])
             for width in items("widths", self.widths)

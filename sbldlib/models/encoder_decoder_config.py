@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import check_choice, check_flag, check_positive_int, check_range
-from .config_checks import check_heads, check_symbols
+from ..errors import check_choice, check_flag, check_positive_int
+from .config_checks import check_heads, keep_dropout, keep_sizes, keep_symbols
 from .from_scratch import NORMS
 
 ACTIVATIONS = ("relu", "gelu")
@@ -68,18 +68,13 @@ class EncoderDecoderConfig:
         if self.hidden_width is None:
             width = check_positive_int("width", self.width, maximum=MAXIMUM["width"])
             object.__setattr__(self, "hidden_width", 4 * width)
-        for name, limit in MAXIMUM.items():
-            number = check_positive_int(name, getattr(self, name), maximum=limit)
-            object.__setattr__(self, name, number)
+        keep_sizes(self, MAXIMUM)
         check_heads("width", self.width, self.num_heads)
-        dropout = check_range("dropout", self.dropout, 0, 1, high_open=True)
-        object.__setattr__(self, "dropout", dropout)
+        keep_dropout(self)
         object.__setattr__(self, "bias", check_flag("bias", self.bias))
         check_choice("norm", self.norm, NORMS)
         check_choice("activation", self.activation, ACTIVATIONS)
-        symbols = {name: getattr(self, name) for name in SYMBOLS}
-        for name, symbol in check_symbols(symbols, self.vocabulary_size).items():
-            object.__setattr__(self, name, symbol)
+        keep_symbols(self, SYMBOLS)
 
 
 PRESETS = {

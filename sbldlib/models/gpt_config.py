@@ -6,11 +6,10 @@ GPT-3 Medium from Brown et al., 2020, arXiv 2005.14165, table 2.1; tiny and smal
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
-from ..errors import check_choice, check_flag, check_positive_int, check_range
-from .config_checks import check_heads
+from ..errors import check_choice, check_flag, check_positive_int
+from .config_checks import check_heads, keep_above_0, keep_dropout, keep_sizes
 
 # Names of GELU, and what torch calls its approximation.
 ACTIVATIONS = {"gelu_tanh": "tanh", "gelu": "none"}
@@ -55,16 +54,10 @@ class GPTConfig:
     activation: str = "gelu_tanh"
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "context_length", "num_layers", "num_heads", "width"):
-            number = check_positive_int(name, getattr(self, name), maximum=MAXIMUM[name])
-            object.__setattr__(self, name, number)
+        keep_sizes(self, MAXIMUM)
         check_heads("width", self.width, self.num_heads)
-        dropout = check_range("dropout", self.dropout, 0, 1, high_open=True)
-        init_std = check_range(
-            "init_std", self.init_std, 0, math.inf, low_open=True, high_open=True
-        )
-        object.__setattr__(self, "dropout", dropout)
-        object.__setattr__(self, "init_std", init_std)
+        keep_dropout(self)
+        keep_above_0(self, "init_std")
         object.__setattr__(self, "bias", check_flag("bias", self.bias))
         check_choice("activation", self.activation, ACTIVATIONS)
 

@@ -20,7 +20,7 @@ from ..errors import (
     check_range,
     items,
 )
-from .config_checks import check_heads
+from .config_checks import check_heads, keep_sizes
 from .gpt_config import MAXIMUM
 
 RECURRENT = {"rnn": 1, "lstm": 4, "gru": 3}  # and their gates: maps of input and state a layer
@@ -62,13 +62,8 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
-        for name in ("vocabulary_size", "context_length", "width", "num_heads"):
-            number = check_positive_int(name, getattr(self, name), maximum=MAXIMUM[name])
-            object.__setattr__(self, name, number)
-        if self.num_layers is not None:
-            most = MAXIMUM["num_layers"]
-            number = check_positive_int("num_layers", self.num_layers, maximum=most)
-            object.__setattr__(self, "num_layers", number)
+        is_given = self.num_layers is not None
+        keep_sizes(self, {k: most for k, most in MAXIMUM.items() if k != "num_layers" or is_given})
         most = MAXIMUM["context_length"]
         number = check_positive_int("kernel_size", self.kernel_size, minimum=2, maximum=most)
         object.__setattr__(self, "kernel_size", number)
