@@ -5,7 +5,8 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import Any
 
-from sbldlib.plots.parallelism import KIND_LABEL, Cells, cells_of, speed_ups
+from sbldlib.comparison.cells import Cells
+from sbldlib.plots.parallelism import KIND_LABEL, cells_of, speed_ups
 from sbldlib.plots.reach import VARIANT_STYLE, by_distance, variants_of
 
 SAME = 0.005  # seeds whose shares lie no further apart are one number

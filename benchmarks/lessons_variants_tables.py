@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from sbldlib.comparison.summary import Difference
-from sbldlib.comparison.tables import interval
-from sbldlib.models.recurrent import KINDS
-from sbldlib.plots.parallelism import KIND_LABEL, Cells
-from sbldlib.plots.variants_data import (
+from sbldlib.comparison.cells import (
     REFERENCE,
-    arm_style,
+    Cells,
     arms_of,
     by_seed,
     difference_to,
     mean_over_seeds,
     of_arm,
-    suspects,
 )
+from sbldlib.comparison.summary import Difference
+from sbldlib.comparison.tables import interval
+from sbldlib.models.recurrent import KINDS
+from sbldlib.plots.parallelism import KIND_LABEL
+from sbldlib.plots.variant_styles import arm_style, suspects
 
 from .lessons_files import LessonResults
 from .report import markdown_table

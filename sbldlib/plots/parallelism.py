@@ -16,13 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..comparison.cells import Cells
 from ..measure import Parallelism
 from ..measure.scaling import time_bounds
 from ..models.recurrent import KINDS
 from .axes import shared_legend
 from .theme import BLUE, GREEN, GREY, INK, ORANGE, PINK
-
-Cells = Mapping[str, Mapping[str, Any]]
 
 KIND_STYLE = {
     "rnn": (ORANGE, "-", "o"),

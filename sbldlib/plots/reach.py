@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from .parallelism import KIND_LABEL, KIND_STYLE, Cells
+from ..comparison.cells import Cells
+from .parallelism import KIND_LABEL, KIND_STYLE
 from .theme import GREY, literal
 
 # Variant -> its kind, its line, and what a legend calls it.

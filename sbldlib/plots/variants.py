@@ -1,6 +1,6 @@
 """The GPT variants drawn: bits per byte at two budgets, on the way there, and the suspects.
 
-Cells are those of `benchmarks.lessons_variants`; `variants_data` reads them.
+Cells are those of `benchmarks.lessons_variants`; `comparison.cells` reads them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from .axes import shared_legend
-from .parallelism import Cells, on_powers
-from .theme import GREY, INK, ORANGE, PINK, SKY
-from .variants_data import (
+from ..comparison.cells import (
     REFERENCE,
-    arm_style,
+    Cells,
     arms_of,
     by_seed,
     mean_over_seeds,
     of_arm,
     of_length,
-    suspects,
 )
+from .axes import shared_legend
+from .parallelism import on_powers
+from .theme import GREY, INK, ORANGE, PINK, SKY
+from .variant_styles import arm_style, suspects
 
 BUDGETS = {"raw": "equal tokens", "compute": "equal FLOPs"}
 # What the source reports of its convolution, over what it reports of its baseline: training, test.

@@ -17,8 +17,8 @@ from benchmarks.comparisons import load_summaries
 from benchmarks.faults import faults_section, load_faults
 from benchmarks.lessons_files import LessonResults
 from benchmarks.results import load_results
+from sbldlib.comparison.cells import difference_to, mean_over_seeds
 from sbldlib.demo import DemoRecord
-from sbldlib.plots.variants_data import difference_to, mean_over_seeds
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

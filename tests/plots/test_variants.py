@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from variant_cells import RAW, everything, trained
 
+from sbldlib.comparison.cells import arms_of, mean_over_seeds
+from sbldlib.plots.variant_styles import arm_style, suspects
 from sbldlib.plots.variants import (
     REPORTED,
     draw_lengths,
@@ -17,43 +18,12 @@ from sbldlib.plots.variants import (
     plot_scores,
     plot_suspects,
 )
-from sbldlib.plots.variants_data import (
-    arm_style,
-    arms_of,
-    by_seed,
-    difference_to,
-    mean_over_seeds,
-    of_arm,
-    padding_by_share,
-    suspects,
-)
 
 CELLS = everything()
 
 
 def an_axes():
     return Figure().subplots()
-
-
-def test_cells_are_read_by_arm_and_seed_and_the_gpt_stands_in_both_budgets():
-    assert arms_of(CELLS, "raw") == ["gpt", "conv", "conv-ahead", "conv-leak", "diverging"]
-    assert arms_of(CELLS, "compute") == ["gpt", "gpt-64", "conv", "stack"]
-    assert of_arm(CELLS, "compute", "gpt") == of_arm(CELLS, "raw", "gpt")
-    assert by_seed(CELLS, "raw", "conv") == dict(enumerate(RAW["conv"]))
-    assert by_seed(CELLS, "raw", "gpt", "offset") == {0: 1, 1: 1, 2: 1}
-    assert arms_of({}, "compute") == []
-
-
-def test_differences_are_paired_with_students_interval():
-    gap = difference_to(CELLS, "compute", "conv")
-    assert gap.values == pytest.approx((-0.1, -0.2, -0.1))
-    spread = np.std([-0.1, -0.2, -0.1], ddof=1) / 3**0.5 * 4.302653
-    assert (gap.low, gap.high) == pytest.approx((-0.4 / 3 - spread, -0.4 / 3 + spread), rel=1e-5)
-    assert difference_to(CELLS, "raw", "conv").low == pytest.approx(0.3), "levels cancel"
-    mean = mean_over_seeds(CELLS, "raw", "gpt")
-    assert mean.mean == pytest.approx(2.4) and mean.high - mean.mean == pytest.approx(
-        0.4 / 3**0.5 * 4.302653, rel=1e-5
-    )
 
 
 def test_styles_tell_arms_apart_and_name_the_context_and_the_offset():
@@ -65,6 +35,7 @@ def test_styles_tell_arms_apart_and_name_the_context_and_the_offset():
     assert arm_style("gpt-256")["label"] == "GPT, 256 tokens of context"
     assert arm_style("conv-ahead", CELLS)["label"] == "convolution, 16 ahead"
     assert arm_style("conv-ahead")["label"] == "convolution, further ahead"
+    assert arm_style("gru")["label"] == "GRU"
     assert arm_style("mine")["label"] == "mine"
 
 
@@ -108,8 +79,6 @@ def test_suspects_are_reported_and_on_text_alone():
     kind, reported, alone = rows["padding counted, 50% of targets"]
     assert (kind, reported, alone) == ("padding", pytest.approx(2.0), pytest.approx(4.0))
     assert rows["convolution, planted leak"][:2] == ("leak", pytest.approx(0.5))
-    assert padding_by_share(CELLS, "ignored")[0.5] == pytest.approx((4.0, 4.0))
-    assert padding_by_share({}) == {}
 
 
 def test_the_suspects_figure_has_the_sources_ratio_to_the_baseline():
