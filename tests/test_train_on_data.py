@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -120,6 +121,19 @@ def test_a_variant_learns_a_file_and_goes_on_bit_for_bit(tmp_path, stopping, mod
     assert [taken_up["exact"] for taken_up in run.resumes] == [True] * 3
     code, said = sbld("sensitivity", "run", "--batches", "2", "--out", "s.json")
     assert code == 0 and SensitivityData.load("s.json").iteration == 12, said
+
+
+def test_two_processes_prepare_a_file_once_and_share_a_growing_run(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", texts())
+    asked = [*RUN, "--steps", "6", "--model", "diverging", "--accumulate", "2", "--data", path]
+    command = [sys.executable, "-m", "sbldlib.cli", *asked, "--out", "shared", "--processes", "2"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "cache").glob("hub-*/card.json"))) == 1
+    assert sbld(*asked, "--out", "alone")[0] == 0
+    shared, alone = (RunRecord.load(f"{name}/run.json") for name in ("shared", "alone"))
+    assert shared.losses == pytest.approx(alone.losses, abs=1e-5)  # grown at steps 2 and 4
+    assert shared.final == pytest.approx(alone.final, abs=1e-4)
 
 
 def test_what_is_asked_is_written_down_and_decides_the_text(tmp_path):
