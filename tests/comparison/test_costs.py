@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from comparison.tiny import NUM_LAYERS, PRICES, TINY, subject
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from small import Source, gpt
 
 from sbldlib.comparison.costs import Cost, flop_cost, planned_cost, steps_within
-from sbldlib.comparison.prices import measure_prices
+from sbldlib.comparison.prices import clock_of, measure_prices
 from sbldlib.measure import count_flops
 from sbldlib.methods import METHODS, make_method
 from sbldlib.records import SensitivityData
@@ -78,12 +80,68 @@ def test_no_further_step_is_affordable(amount, a_step, guess):
     assert steps * a_step <= amount < (steps + 1) * a_step * (1 + 1e-12)
 
 
-def test_measured_prices_are_those_of_a_machine():
-    prices = measure_prices(TINY, subject(), rounds=5)
-    assert min(prices.block_forward, prices.block_backward, prices.outside) > 0
-    assert prices.clock == "process" and prices.fit == 0.0  # no arm asks for a fit
-    deep, shallow = prices.cost(8), prices.cost(4)
-    assert deep.full - shallow.full == pytest.approx(
-        4 * (prices.block_forward + prices.block_backward)
-    )
+class Ticking:
+    """A clock that goes on by 2 for each block's forward, 3 for its backward, 10 for the rest."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+
+    def subject(self):
+        return replace(subject(), make_model=self._model, make_optimizer=self._optimizer)
+
+    def _model(self, seed, num_layers):
+        model = gpt(num_layers, seed)
+        for block in model.blocks:
+            block.register_forward_hook(lambda *_: self.tick(2))
+            block.register_full_backward_hook(lambda *_: self.tick(3))
+        return model
+
+    def _optimizer(self, model, scale):
+        optimizer = make_optimizer(model, learning_rate=1e-3)
+        optimizer.register_step_post_hook(lambda *_: self.tick(10))
+        return optimizer
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    ticking = Ticking()
+    monkeypatch.setattr("sbldlib.comparison.prices.clock_of", lambda _: ("process", ticking))
+    return ticking
+
+
+def test_measured_prices_are_what_the_parts_took(clock):
+    prices = measure_prices(TINY, clock.subject(), rounds=2)
+    parts = (prices.block_forward, prices.block_backward, prices.outside)
+    assert parts == pytest.approx((2, 3, 10))
+    assert prices.clock == "process" and prices.rounds == 2
+    assert prices.fit == 0.0  # no arm asks for one
+    assert prices.cost(8).full == pytest.approx(8 * 5 + 10)
     assert PRICES.cost(2).full == pytest.approx(0.006 + 2 * 0.003)
+
+
+def test_what_comes_out_as_no_time_is_measured_longer_and_then_refused(clock, monkeypatch):
+    measured, none = [], {"full": 1.0, "half": 0.6, "few": 0.3, "forward": 1.1}
+
+    def medians(comparison, subject, clock, rounds):
+        measured.append(rounds)
+        return none if len(measured) < 3 else {**none, "forward": 0.8}
+
+    monkeypatch.setattr("sbldlib.comparison.prices._medians", medians)
+    assert measure_prices(TINY, clock.subject(), rounds=5).rounds == 20
+    assert measured == [5, 10, 20]
+    none["forward"] = 1.1
+    monkeypatch.setattr("sbldlib.comparison.prices._medians", lambda *_: none)
+    with pytest.raises(RuntimeError, match=r"'block_backward': -0.02.* came out of 84 rounds"):
+        measure_prices(TINY, clock.subject())
+
+
+def test_a_real_machine_s_clock_is_the_process_s_own():
+    name, clock = clock_of(TINY)
+    assert name == "process" and clock() <= clock()
+    assert clock_of(replace(TINY, device="cuda"))[0] == "wall"
