@@ -61,11 +61,6 @@ class LiveDropping(Callback):
             )
         return method
 
-    @property
-    def at_work(self) -> LayerDropping:
-        """The method that drew the last step."""
-        return self._at_work
-
     def before_step(self, context: StepContext) -> None:
         """Let the method that the controls name draw this step's layers."""
         asked = {**CONTROLS, **context.controls}

@@ -290,15 +290,9 @@ class LiveTraining:
         return seconds
 
     def _state(self) -> str:
-        done = self.session.lead.num_steps
-        if self._driver.error is not None:
-            error = self._driver.error
-            return f"Failed after {done} steps: {type(error).__name__}: {error}."
-        if self.driver is None:
+        error = self._driver.error
+        if self.driver is None and error is None:
             return "Not started."
-        if self._driver.is_over:
-            if not self.session.is_stopped:
-                return f"Finished after {done} steps."
-            kept = "" if self.session.folder is None else " They are saved: run it again to go on."
-            return f"Stopped after {done} steps.{kept}"
+        if self._driver.is_over or error is not None:
+            return self.view.ended(error)
         return self.view.doing(is_held=self.session.is_paused or self.driver == CHUNKED)

@@ -87,6 +87,17 @@ class LiveView:
             return "Training at full depth."
         return f"Training with {values['method']}, asked saving {values['saving']:.2f}."
 
+    def ended(self, error: BaseException | None = None) -> str:
+        """How it ended, in a sentence or two."""
+        session = self._session
+        after = f"after {session.lead.num_steps} steps"
+        if error is not None:
+            return f"Failed {after}: {type(error).__name__}: {error}."
+        if not session.is_stopped:
+            return f"Finished {after}."
+        kept = "" if session.folder is None else " They are saved: run it again to go on."
+        return f"Stopped {after}.{kept}"
+
     def lines(self) -> list[str]:
         """The numbers in words, for the eye and for a screen reader."""
         summary = self.summary
