@@ -10,6 +10,8 @@ as it is known, so a call that was stopped goes on where it was. Its parts:
 - control: a GPT with the far target of "conv-ahead", as many steps as in "raw".
 - padding: short pieces of text, padded; padding counted in the loss, and not.
 - compute: arms trained for as many floating-point operations as the GPT of "raw".
+- longer: some arms for several times as many steps as in "raw"; is the order still the same?
+- longer_compute: two arms for as many operations as the GPT of "longer".
 - model: the kit's other models, for one table of all of them.
 - length: seconds, bytes and operations of a step against the length of its rows.
 - latency: seconds of a batch and of a forward pass of one row, of every model.
@@ -185,6 +187,21 @@ def _arm_cells(size: VariantSize, known: Known, *, part: str) -> Iterator[Cell]:
         yield f"{part}/{arm}/{seed}", partial(arm_cell, size, arm, seed, rate=rate, budget=budget)
 
 
+def longer_cells(size: VariantSize, known: Known, *, part: str) -> Iterator[Cell]:
+    """One an arm and seed, each at the rate of the shorter trainings; a sequence model has one."""
+    budget, arms = {
+        "longer": ("steps", size.longer_arms),
+        "longer_compute": ("flops", ("conv", "stack", SHALLOW, size.short)),
+    }[part]
+    for seed, arm in ((seed, arm) for seed in size.seeds for arm in arms):
+        if arm in KINDS and seed != size.seeds[0]:
+            continue
+        searched = partial(best_rate, size, arm, known)
+        rate = (lambda: size.other_rate) if arm in KINDS else searched
+        asked: Any = {"rate": rate, "budget": budget, "times": size.longer}
+        yield f"{part}/{arm}/{seed}", partial(arm_cell, size, arm, seed, **asked)
+
+
 def cells_at(path: Path) -> Parts:
     """Every part's cells; those that rest on others read them in this file."""
 
@@ -200,6 +217,8 @@ def cells_at(path: Path) -> Parts:
         "control": lambda size: _arm_cells(size, known_at(size), part="control"),
         "padding": lambda size: padding_cells(size, known_at(size)),
         "compute": lambda size: _arm_cells(size, known_at(size), part="compute"),
+        "longer": lambda size: longer_cells(size, known_at(size), part="longer"),
+        "longer_compute": lambda size: longer_cells(size, known_at(size), part="longer_compute"),
         "model": model_cells,
         "length": length_cells,
         "latency": latency_cells,

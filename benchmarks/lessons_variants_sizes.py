@@ -24,6 +24,7 @@ PLAIN: dict[str, Any] = {"rank": 0, "freeze_attention": False}
 ARMS: dict[str, tuple[type[Any], str, dict[str, Any]]] = {
     "gpt": (GPT, "", {}),
     "gpt-shallow": (GPT, "", {}),
+    "gpt-outer": (GPT, "", {}),
     "conv": (ConvGPT, "", {}),
     "conv-ahead": (ConvGPT, "-ahead", {}),
     "conv-leak": (ConvGPT, "", {}),
@@ -33,12 +34,15 @@ ARMS: dict[str, tuple[type[Any], str, dict[str, Any]]] = {
 }
 # Half the layers from the first step on: does growing beat being small?
 SHALLOW = "gpt-shallow"
+# The blocks of "conv" at the tokens' own level, and nothing inside: what does merging add?
+OUTER, NUM_OUTER = "gpt-outer", 2
 AHEAD = "gpt-ahead"  # a GPT with the target of "conv-ahead": what does that target cost?
 # Arm -> the family whose search gives its learning rate.
 FAMILIES = {
     "gpt": "gpt",
     "gpt-ahead": "gpt",
     "gpt-shallow": "gpt",
+    "gpt-outer": "conv",
     "conv": "conv",
     "conv-ahead": "conv-ahead",
     "conv-leak": "conv",
@@ -61,6 +65,8 @@ class VariantSize:
         rows: a step, at context_length.
         num_steps: GPT's, which are the budget of every arm.
         seeds: of weights and batches; one training each.
+        longer: times num_steps, for the arms that are trained longer.
+        longer_arms: these, with a control that has a state and no attention.
         search_seed, search_steps, rates: of the search of the learning rate, on other text.
         first_target, num_targets: the tokens of new text that every model is scored on.
         num_points: at which a training is scored, about.
@@ -82,6 +88,10 @@ class VariantSize:
     rows: int = 2
     num_steps: int = 1000
     seeds: tuple[int, ...] = (0, 1, 2)
+    longer: int = 4
+    longer_arms: tuple[str, ...] = (
+        "gpt", "gpt-shallow", "gpt-outer", "conv", "diverging", "stack", "gru",
+    )  # fmt: skip
     search_seed: int = 100
     search_steps: int = 250
     rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
@@ -122,6 +132,8 @@ SIZES = {
         rows=2,
         num_steps=4,
         seeds=(0,),
+        longer=2,
+        longer_arms=("gpt", "lstm"),
         search_steps=1,
         rates=(2e-3, 5e-3),
         num_targets=128,
@@ -192,6 +204,10 @@ def make_model(size: VariantSize, arm: str, seed: int, *, context_length: int | 
         make, suffix, changes = ARMS["gpt" if arm in (size.short, AHEAD) else arm]
         if arm == SHALLOW:
             changes = {"num_layers": PRESETS[size.preset].num_layers // 2}
+        if arm == OUTER:
+            shape = ConvGPT.presets[size.preset]
+            changes = {name: getattr(shape, name) for name in ("num_heads", "init_std")}
+            changes |= {"num_layers": NUM_OUTER, "width": shape.widths[0]}
         model = make.from_preset(f"{size.preset}{suffix}", seed, **common, **changes)
     if isinstance(model, ConvGPT):
         # Not shifted, its groups hold tokens that are yet to be predicted.

@@ -35,7 +35,8 @@ def budget_rows(cells: Cells, part: str) -> list[list[str]]:
 
     Args:
         cells: of the file.
-        part: "raw" (equal tokens) or "compute" (equal operations).
+        part: "raw" (equal tokens), "compute" (equal operations) or the same two of the longer
+            trainings, "longer" and "longer_compute".
     """
     head = ["model", "parameters", "steps", "tokens", "TFLOP", "bits per byte"]
     rows = [[*head, "less the GPT's, paired [95 %]", "right tokens"]]
@@ -114,6 +115,11 @@ def variants_section(results: LessonResults) -> str:
         markdown_table(budget_rows(cells, "raw")),
         "Equal operations, those of the GPT's run:",
         markdown_table(budget_rows(cells, "compute")),
+        f"{size['longer']} times as many tokens, at the learning rates of the shorter trainings "
+        "(the GRU's was never searched):",
+        markdown_table(budget_rows(cells, "longer")),
+        f"{size['longer']} times as many operations, those of the GPT just above:",
+        markdown_table(budget_rows(cells, "longer_compute")),
         "What could make a loss low, in nats a target of new text:",
         markdown_table(suspect_rows(cells)),
         rests,

@@ -126,20 +126,27 @@ def gpt_flops(size: VariantSize) -> float:
 
 
 def arm_cell(
-    size: VariantSize, arm: str, seed: int, *, rate: Callable[[], float], budget: str
+    size: VariantSize,
+    arm: str,
+    seed: int,
+    *,
+    rate: Callable[[], float],
+    budget: str,
+    times: int = 1,
 ) -> dict[str, Any]:
     """One training of one arm, and its score.
 
     Args:
         rate: finds the base learning rate.
         budget: "steps" or "flops", the GPT's.
+        times: this budget.
     """
     model = make_model(size, arm, seed)
     learning_rate = rate()
-    num_steps, asked = float(size.num_steps), Budget(steps=size.num_steps)
+    num_steps, asked = float(times * size.num_steps), Budget(steps=times * size.num_steps)
     data = batches_of(size, arm, seed)
     if budget == "flops":
-        flops = gpt_flops(size) * size.num_steps
+        flops = gpt_flops(size) * num_steps
         num_steps, asked = flops / count_flops(model, data.batch(0)).full, Budget(flops=flops)
     run = trained(size, arm, model, data, rate=learning_rate, budget=asked, num_steps=num_steps)
     return {

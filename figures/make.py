@@ -137,7 +137,7 @@ def save_variant_figures(folder: Path, results: Path = RESULTS) -> list[Path]:
     """The GPT variants beside the GPT, and what could make a loss low."""
     cells = LessonResults.load(lessons_variants.result_path("cpu", results)).cells
     files = [folder / "variants.png", folder / "suspects.png"]
-    for file, draw, height in zip(files, (draw_variants, draw_suspects), (5.6, 4.0), strict=True):
+    for file, draw, height in zip(files, (draw_variants, draw_suspects), (5.0, 4.0), strict=True):
         with themed():
             figure = Figure(figsize=(7.2, height), layout="constrained")
             draw(figure, cells)

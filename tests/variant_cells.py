@@ -13,12 +13,14 @@ RAW = {
     "conv-leak": (0.5, 0.5, 0.5),
     "diverging": (2.1, 2.5, 2.9),
 }
+LONGER = {"gpt": (1.8, 2.1, 2.4), "diverging": (1.9, 2.3, 2.5), "gru": (1.5,)}
+LONGER_COMPUTE = {"conv": (1.7, 2.0, 2.2)}
 COMPUTE = {"gpt-64": (2.1, 2.4, 2.9), "conv": (1.9, 2.2, 2.7), "stack": (1.95, 2.35, 2.75)}
 
 
-def _trained(bits: float, seed: int, arm: str) -> dict[str, Any]:
+def _trained(bits: float, seed: int, arm: str, times: int = 1) -> dict[str, Any]:
     return {
-        "steps": 10, "tokens": 2_000_000, "flops": 3e12, "num_parameters": 1000,
+        "steps": 10 * times, "tokens": 2_000_000 * times, "flops": 3e12, "num_parameters": 1000,
         "context_length": 64 if arm == "gpt-64" else 256, "rows": 8 if arm == "gpt-64" else 2,
         "losses": [5.0, 4.0], "loss_stride": 5, "train_nats": bits - 0.1, "test_nats": bits,
         "bits_per_byte_at": [[5, bits + 1], [10, bits]], "flops_at": [1.5e12, 3e12 + seed],
@@ -28,13 +30,19 @@ def _trained(bits: float, seed: int, arm: str) -> dict[str, Any]:
 
 
 def trained() -> dict[str, dict[str, Any]]:
-    """Both budgets, the control and the bound."""
-    groups = {"raw": RAW, "compute": COMPUTE, "control": {"gpt-ahead": (3.2, 3.3, 3.4)}}
+    """All budgets, the control and the bound."""
+    groups = {
+        "raw": RAW,
+        "compute": COMPUTE,
+        "longer": LONGER,
+        "longer_compute": LONGER_COMPUTE,
+        "control": {"gpt-ahead": (3.2, 3.3, 3.4)},
+    }
     cells = {
-        f"{part}/{arm}/{seed}": _trained(bits[seed], seed, arm)
+        f"{part}/{arm}/{seed}": _trained(bits, seed, arm, 3 if "longer" in part else 1)
         for part, arms in groups.items()
-        for arm, bits in arms.items()
-        for seed in SEEDS
+        for arm, of_seeds in arms.items()
+        for seed, bits in zip(SEEDS, of_seeds, strict=False)
     }
     counted = {
         "unigram": {"nats": 3.6, "bits_per_byte": 3.5},

@@ -2,7 +2,7 @@
 
 Cells are those of `benchmarks.lessons_variants`: name -> what was measured, as plain values.
 "raw/ARM/SEED" is a training of as many tokens as the GPT's, "compute/ARM/SEED" of as many
-operations, "longer/ARM/SEED" of several times as many tokens.
+operations; "longer/ARM/SEED" and "longer_compute/ARM/SEED" of several times as many.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from .summary import Difference, paired_difference
 Cells = Mapping[str, Mapping[str, Any]]
 REFERENCE = "gpt"
 SHORT = "gpt-short"  # stands for any "gpt-CONTEXT", a GPT with so many tokens of context
+# Part -> the part whose GPT had as many operations.
+SAME_OPERATIONS = {"compute": "raw", "longer_compute": "longer"}
 ORDER = (
     REFERENCE,
     SHORT,
     "gpt-shallow",
+    "gpt-outer",
     "gpt-ahead",
     "conv",
     "conv-ahead",
@@ -38,8 +41,8 @@ def kind_of(arm: str) -> str:
 
 def of_arm(cells: Cells, part: str, arm: str) -> dict[int, Any]:
     """Seed -> this arm's cell. "compute" has the GPT's of "raw", whose operations it has."""
-    if part == "compute" and arm == REFERENCE:
-        part = "raw"
+    if arm == REFERENCE:
+        part = SAME_OPERATIONS.get(part, part)
     prefix = f"{part}/{arm}/"
     found = {
         int(name.removeprefix(prefix)): cell
@@ -49,10 +52,10 @@ def of_arm(cells: Cells, part: str, arm: str) -> dict[int, Any]:
     return dict(sorted(found.items()))
 
 
-def arms_of(cells: Cells, part: str) -> list[str]:
-    """The arms of this part, the GPT first, in the order of ORDER."""
-    found = {name.split("/")[1] for name in cells if name.startswith(f"{part}/")}
-    if part == "compute" and of_arm(cells, "raw", REFERENCE):
+def arms_of(cells: Cells, *parts: str) -> list[str]:
+    """The arms of these parts, the GPT first, in the order of ORDER."""
+    found = {name.split("/")[1] for name in cells if name.split("/")[0] in parts}
+    if any(part in SAME_OPERATIONS and of_arm(cells, part, REFERENCE) for part in parts):
         found.add(REFERENCE)
 
     def place(arm: str) -> int:
@@ -87,6 +90,13 @@ def difference_to(
     return paired_difference(
         by_seed(cells, part, arm, quantity), by_seed(cells, part, reference, quantity)
     )
+
+
+def times_as_long(cells: Cells) -> float | None:
+    """How many times the tokens of "raw" the GPT had in "longer"; None where it is not there."""
+    tokens = [by_seed(cells, part, REFERENCE, "tokens") for part in ("longer", "raw")]
+    longer, raw = (fmean(each.values()) if each else 0.0 for each in tokens)
+    return longer / raw if longer and raw else None
 
 
 def padding_by_share(cells: Cells, treatment: str = "counted") -> dict[float, tuple[float, float]]:

@@ -14,6 +14,7 @@ ARM_STYLE = {
     "gpt": (INK, "-", "o", "GPT"),
     "gpt-short": (GREY, "--", "s", "GPT, {} tokens of context"),
     "gpt-shallow": (GREY, "-.", "h", "GPT, half the layers"),
+    "gpt-outer": (GREY, "-", "d", "GPT, the outer level alone"),
     "gpt-ahead": (GREY, ":", "o", "GPT, {} ahead"),
     "conv": (BLUE, "-", "^", "convolution, next token"),
     "conv-ahead": (SKY, ":", "v", "convolution, {} ahead"),

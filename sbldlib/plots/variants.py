@@ -20,13 +20,21 @@ from ..comparison.cells import (
     mean_over_seeds,
     of_arm,
     of_length,
+    times_as_long,
 )
+from ..models.recurrent import KINDS
 from .axes import shared_legend
 from .parallelism import on_powers
 from .theme import GREY, INK, ORANGE, PINK, SKY
 from .variant_styles import arm_style, suspects
 
-BUDGETS = {"raw": "equal tokens", "compute": "equal FLOPs"}
+BUDGETS = {
+    "raw": "equal tokens",
+    "compute": "equal FLOPs",
+    "longer": "{:.0f} times the tokens",
+    "longer_compute": "{:.0f} times the FLOPs",
+}
+ROWS = (("raw", "longer"), ("compute", "longer_compute"))
 # What the source reports of its convolution, over what it reports of its baseline: training, test.
 REPORTED = (1.42 / 3.54, 1.30 / 3.46)
 
@@ -46,7 +54,7 @@ def plot_scores(ax: Axes, cells: Cells, part: str, arms: Iterable[str] | None = 
     Args:
         ax: to draw on.
         cells: of the file.
-        part: "raw" or "compute".
+        part: a key of BUDGETS.
         arms: from the top; None is all that were trained.
     """
     chosen = arms_of(cells, part) if arms is None else list(arms)
@@ -64,7 +72,8 @@ def plot_scores(ax: Axes, cells: Cells, part: str, arms: Iterable[str] | None = 
             ax.plot([mean.mean], [place + 0.28], color=style["color"], marker="|", markersize=9)
     ax.set_yticks(range(len(chosen)), labels)
     ax.set_ylim(max(len(chosen), 1) - 0.4, -0.5)
-    ax.set(xlabel="bits per byte of new text", title=BUDGETS.get(part, part))
+    title = BUDGETS.get(part, part).format(times_as_long(cells) or 1)
+    ax.set(xlabel="bits per byte of new text", title=title)
     return ax
 
 
@@ -76,7 +85,7 @@ def plot_curves(
     Args:
         ax: to draw on.
         cells: of the file.
-        part: "raw" or "compute".
+        part: a key of BUDGETS.
         arms: None is all that were trained.
     """
     for arm in arms_of(cells, part) if arms is None else arms:
@@ -155,21 +164,28 @@ def plot_lengths(ax: Axes, cells: Cells, quantity: str = "seconds") -> Axes:
 
 
 def draw_variants(figure: Figure | SubFigure, cells: Cells) -> None:
-    """Bits per byte at both budgets, of the arms that predict the next token without seeing it.
+    """Bits per byte at each budget, of the GPTs that predict the next token without seeing it.
+
+    Above equal tokens, below equal operations; to the right the longer trainings, if there are any.
 
     Args:
         figure: empty, with a constrained layout.
         cells: of the file.
     """
-    honest = {
-        part: [arm for arm in arms_of(cells, part) if arm not in ("conv-ahead", "conv-leak")]
-        for part in BUDGETS
-    }
-    heights = [len(arms) for arms in honest.values()]
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-    for ax, (part, arms) in zip(axes, honest.items(), strict=True):
-        plot_scores(ax, cells, part, arms)
-    axes[0].set_xlabel("")
+    left_out = {"conv-ahead", "conv-leak", *KINDS}
+    rows = [[part for part in row if arms_of(cells, part)] for row in ROWS]
+    arms = [[arm for arm in arms_of(cells, *row) if arm not in left_out] for row in rows]
+    axes = figure.subplots(
+        len(rows),
+        max(map(len, rows)),
+        sharex="col",
+        sharey="row",
+        height_ratios=[max(len(each), 1) for each in arms],
+        squeeze=False,
+    )
+    for row, chosen, parts in zip(axes, arms, rows, strict=True):
+        for ax, part in zip(row, parts, strict=False):
+            plot_scores(ax, cells, part, chosen).label_outer()
 
 
 def draw_suspects(figure: Figure, cells: Cells) -> None:

@@ -14,6 +14,7 @@ from sbldlib.comparison.cells import (
     mean_over_seeds,
     of_arm,
     padding_by_share,
+    times_as_long,
 )
 
 CELLS = everything()
@@ -25,6 +26,9 @@ def test_cells_are_read_by_arm_and_seed_and_the_gpt_stands_in_both_budgets():
     assert of_arm(CELLS, "compute", "gpt") == of_arm(CELLS, "raw", "gpt")
     assert by_seed(CELLS, "raw", "conv") == dict(enumerate(RAW["conv"]))
     assert by_seed(CELLS, "raw", "gpt", "offset") == {0: 1, 1: 1, 2: 1}
+    assert arms_of(CELLS, "longer_compute") == ["gpt", "conv"]
+    assert of_arm(CELLS, "longer_compute", "gpt") == of_arm(CELLS, "longer", "gpt")
+    assert arms_of(CELLS, "longer") == ["gpt", "diverging", "gru"], "others come last"
     assert arms_of({}, "compute") == []
 
 
@@ -38,6 +42,12 @@ def test_differences_are_paired_with_students_interval():
     assert mean.mean == pytest.approx(2.4) and mean.high - mean.mean == pytest.approx(
         0.4 / 3**0.5 * 4.302653, rel=1e-5
     )
+
+
+def test_longer_trainings_are_told_by_their_tokens():
+    assert times_as_long(CELLS) == pytest.approx(3.0)
+    assert times_as_long({name: CELLS[name] for name in CELLS if "longer" not in name}) is None
+    assert times_as_long({}) is None
 
 
 def test_padding_is_read_by_its_share_and_by_what_was_done_with_it():

@@ -17,7 +17,7 @@ from benchmarks.comparisons import load_summaries
 from benchmarks.faults import faults_section, load_faults
 from benchmarks.lessons_files import LessonResults
 from benchmarks.results import load_results
-from sbldlib.comparison.cells import difference_to, mean_over_seeds
+from sbldlib.comparison.cells import arms_of, difference_to, mean_over_seeds, times_as_long
 from sbldlib.demo import DemoRecord
 
 ROOT = Path(__file__).parents[2]
@@ -200,6 +200,23 @@ def test_what_it_says_of_the_variants_is_in_the_results():
         small, stack = (difference_to(cells, part, arm).mean for arm in ("gpt-shallow", "stack"))
         assert stack < small < 0.6 * stack
     assert bits("gpt") > cells["bigram"]["bits_per_byte"]
+
+    # four times the budget
+    assert mean_over_seeds(cells, "longer", "gpt").mean < cells["bigram"]["bits_per_byte"] - 0.2
+    assert times_as_long(cells) == 4
+    further = difference_to(cells, "longer", "conv")
+    assert further.low > difference_to(cells, "raw", "conv").mean
+    assert verdict("longer_compute", "conv") == "unresolved"
+    for arm in ("stack", "gpt-shallow"):
+        assert (verdict("longer", arm), verdict("longer_compute", arm)) == ("higher", "lower")
+    assert verdict("raw", "gpt-outer", "conv") == "lower"
+    assert verdict("longer", "gpt-outer", "conv") == "higher"
+    assert verdict("longer", "diverging") == "higher"
+    assert difference_to(cells, "longer_compute", "gpt-64").high < -0.2
+    others = set(arms_of(cells, "longer")) - {"gpt", "gru"}
+    assert {verdict("longer", arm) for arm in others} == {"higher"}
+    one, three = cells["longer/gru/0"], mean_over_seeds(cells, "longer", "gpt")
+    assert f"({one['bits_per_byte']:.3f} and {three.mean:.3f} bits per byte; one" in README
     fast = [
         cells[f"model/{name}/0"]["bits_per_byte"] for name in ("rnn", "lstm", "gru", "convolution")
     ]

@@ -28,7 +28,7 @@ def an_axes():
 
 def test_styles_tell_arms_apart_and_name_the_context_and_the_offset():
     arms = ("gpt", "gpt-64", "gpt-ahead", "conv", "conv-ahead", "conv-leak")
-    arms += ("diverging", "diverging-plain", "stack")
+    arms += ("gpt-shallow", "gpt-outer", "diverging", "diverging-plain", "stack")
     styles = [arm_style(arm, CELLS) for arm in arms]
     assert len({(s["color"], s["linestyle"]) for s in styles}) == len(arms)
     assert len({s["label"] for s in styles}) == len(arms)
@@ -51,6 +51,9 @@ def test_scores_are_a_mark_a_seed_and_a_mean_with_its_interval():
     low, high = ax.get_ylim()
     assert low > high, "the first arm is on top"
     assert ax.get_title(loc="left") or ax.get_title() == "equal tokens"
+    longer = plot_scores(an_axes(), CELLS, "longer")
+    assert longer.get_title() == "3 times the tokens"
+    assert [label.get_text() for label in longer.get_yticklabels()][-1] == "GRU"
 
 
 def test_one_seed_has_no_interval():
@@ -104,6 +107,22 @@ def test_lengths_are_medians_a_token_shortest_first():
     kept = plot_lengths(an_axes(), CELLS, "saved_bytes").containers[0][0]
     assert kept.get_ydata() == pytest.approx([1.0, 1.0])
     assert not plot_lengths(an_axes(), {}).containers
+
+
+def test_one_row_a_budget_one_column_a_length_and_an_arm_at_the_same_height_in_both():
+    figure = Figure(figsize=(7.2, 6), layout="constrained")
+    draw_variants(figure, CELLS)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["equal tokens", "3 times the tokens", "equal FLOPs", "3 times the FLOPs"]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["GPT", "convolution, next token", "diverging"], "no GRU, no leak"
+    seeds = [line for line in figure.axes[1].lines if len(line.get_xdata()) == 3]
+    marks = {line.get_ydata()[0]: list(line.get_xdata()) for line in seeds}
+    assert marks == {0: [1.8, 2.1, 2.4], 2: [1.9, 2.3, 2.5]}, "nothing where nothing was measured"
+    short = {name: cell for name, cell in CELLS.items() if "longer" not in name}
+    figure = Figure(figsize=(7.2, 6), layout="constrained")
+    draw_variants(figure, short)
+    assert [ax.get_title() for ax in figure.axes] == ["equal tokens", "equal FLOPs"]
 
 
 @pytest.mark.parametrize("draw", [draw_variants, draw_lengths, draw_suspects])
