@@ -11,7 +11,7 @@ as it is known, so a call that was stopped goes on where it was. Its parts:
 - padding: short pieces of text, padded; padding counted in the loss, and not.
 - compute: arms trained for as many floating-point operations as the GPT of "raw".
 - longer: some arms for several times as many steps as in "raw"; is the order still the same?
-- longer_compute: two arms for as many operations as the GPT of "longer".
+- longer_compute: some for as many operations as the GPT of "longer".
 - model: the kit's other models, for one table of all of them.
 - length: seconds, bytes and operations of a step against the length of its rows.
 - latency: seconds of a batch and of a forward pass of one row, of every model.
@@ -193,13 +193,12 @@ def longer_cells(size: VariantSize, known: Known, *, part: str) -> Iterator[Cell
         "longer": ("steps", size.longer_arms),
         "longer_compute": ("flops", ("conv", "stack", SHALLOW, size.short)),
     }[part]
-    for seed, arm in ((seed, arm) for seed in size.seeds for arm in arms):
-        if arm in KINDS and seed != size.seeds[0]:
-            continue
+    for arm in arms:
         searched = partial(best_rate, size, arm, known)
         rate = (lambda: size.other_rate) if arm in KINDS else searched
         asked: Any = {"rate": rate, "budget": budget, "times": size.longer}
-        yield f"{part}/{arm}/{seed}", partial(arm_cell, size, arm, seed, **asked)
+        for seed in size.seeds[:1] if arm in KINDS else size.seeds:
+            yield f"{part}/{arm}/{seed}", partial(arm_cell, size, arm, seed, **asked)
 
 
 def cells_at(path: Path) -> Parts:
