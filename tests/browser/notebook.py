@@ -16,8 +16,8 @@ PANEL = ".jp-OutputArea-output > .jupyter-widgets.widget-vbox"
 IS_IDLE = "/Idle/.test(document.querySelector('#jp-main-statusbar')?.innerText ?? '')"
 STATUS = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 IS_CONNECTED = f"['idle', 'busy'].includes({STATUS})"
-# JupyterLab says so of a page that is left before its debugger has had an answer.
-NOT_OURS = "Could not restore the debugger state: Canceled future"
+# JupyterLab says so of a page that is loaded again before its debugger has had an answer.
+OF_A_PAGE_LEFT = "Could not restore the debugger state: Canceled future"
 RUN_ALL, RESTART = "notebook:run-all-cells", "kernelmenu:restart"
 RESTART_AND_RUN_ALL, SAVE = "notebook:restart-run-all", "docmanager:save"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -47,6 +47,7 @@ class OpenNotebook:
         self.errors: list[str] = []
         self._connection = ExitStack()
         self._evaluate: Any = None
+        self._was_left = False
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
         page.on("console", self._note)
@@ -77,6 +78,7 @@ class OpenNotebook:
 
     def reload(self) -> None:
         """Load the page again, whatever its kernel does."""
+        self._was_left = True
         self.page.reload(wait_until="domcontentloaded")
         self._wait_until_loaded()
 
@@ -144,7 +146,9 @@ class OpenNotebook:
         self.page.wait_for_function(IS_CONNECTED, timeout=60_000)
 
     def _note(self, message: Any) -> None:
-        if message.type == "error" and not message.text.startswith(NOT_OURS):
+        if self._was_left and message.text.startswith(OF_A_PAGE_LEFT):
+            return
+        if message.type == "error":
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
 
