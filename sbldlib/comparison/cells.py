@@ -14,7 +14,7 @@ from typing import Any
 
 from .summary import Difference, paired_difference
 
-Cells = Mapping[str, Mapping[str, Any]]
+Cells = Mapping[str, Mapping[str, Any]]  # of any lesson's benchmark
 REFERENCE = "gpt"
 SHORT = "gpt-short"  # stands for any "gpt-CONTEXT", a GPT with so many tokens of context
 # Part -> the part whose GPT had as many operations.
@@ -90,6 +90,18 @@ def difference_to(
     return paired_difference(
         by_seed(cells, part, arm, quantity), by_seed(cells, part, reference, quantity)
     )
+
+
+def change_of(
+    cells: Cells, parts: tuple[str, str], arm: str, *, reference: str = REFERENCE
+) -> Difference:
+    """How much its distance to another arm grew from one part to the next, paired by seed."""
+    distances = []
+    for part in parts:
+        own, others = by_seed(cells, part, arm), by_seed(cells, part, reference)
+        distances.append({seed: own[seed] - others[seed] for seed in own if seed in others})
+    first, second = distances
+    return paired_difference(second, first)
 
 
 def times_as_long(cells: Cells) -> float | None:

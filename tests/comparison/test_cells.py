@@ -9,6 +9,7 @@ from variant_cells import RAW, everything
 from sbldlib.comparison.cells import (
     arms_of,
     by_seed,
+    change_of,
     difference_to,
     kind_of,
     mean_over_seeds,
@@ -42,6 +43,17 @@ def test_differences_are_paired_with_students_interval():
     assert mean.mean == pytest.approx(2.4) and mean.high - mean.mean == pytest.approx(
         0.4 / 3**0.5 * 4.302653, rel=1e-5
     )
+
+
+def test_a_change_of_distance_is_paired_by_seed():
+    grown = change_of(CELLS, ("raw", "longer"), "diverging")
+    # 0.1, 0.1, 0.1 above the GPT at first, then 0.1, 0.2, 0.1
+    assert grown.values == pytest.approx((0.0, 0.1, 0.0))
+    spread = np.std([0.0, 0.1, 0.0], ddof=1) / 3**0.5 * 4.302653
+    assert (grown.low, grown.high) == pytest.approx((0.1 / 3 - spread, 0.1 / 3 + spread), rel=1e-5)
+    against = change_of(CELLS, ("raw", "longer"), "diverging", reference="diverging")
+    assert against.values == pytest.approx((0.0, 0.0, 0.0))
+    assert change_of(CELLS, ("raw", "longer"), "conv").values == (), "trained in one of them"
 
 
 def test_longer_trainings_are_told_by_their_tokens():
